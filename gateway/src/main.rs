@@ -1,2 +1,5 @@
 //! Tacit.
+
+mod host;
+
 fn main() {}
