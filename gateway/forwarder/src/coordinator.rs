@@ -1,0 +1,237 @@
+//! Everything that is not a packet's way: handshakes, timers, the conversation with control.
+
+use std::{collections::HashMap, time::Duration};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::setpriority_process,
+};
+use tacit_messages::{DeviceId, FromForwarder, PublicKey, ToForwarder, Totals, clock::Instant};
+
+use crate::{
+    handshakes::{Handshakes, Identity, Outcome},
+    inbox::HandshakeMessage,
+    link::{Gone, Link},
+    lookups::Lookups,
+    outbound,
+    peer::Credentials,
+    peers::Slot,
+    state::State,
+};
+
+/// How often timers run; WireGuard's are whole seconds.
+const TICK: Duration = Duration::from_millis(250);
+const TICK_TIMESPEC: Timespec = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
+/// How often control hears the totals.
+const TOTALS_INTERVAL: Duration = Duration::from_secs(1);
+/// Handshake messages per turn, about 10 ms of work.
+const HANDSHAKES_PER_TURN: usize = 64;
+/// Workers come first when cores are scarce.
+const NICENESS: i32 = 10;
+
+/// The thread's state.
+pub struct Coordinator<'a> {
+    state: &'a State,
+    identity: Identity,
+    io: outbound::Io<'a>,
+    link: Link,
+    lookups: Lookups,
+    live: HashMap<PublicKey, Live>,
+    keys: HashMap<DeviceId, PublicKey>,
+    sessions: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Live {
+    slot: Slot,
+    device: DeviceId,
+}
+
+impl<'a> Coordinator<'a> {
+    /// Makes the coordinator of a forwarder without peers; `io` is any worker's.
+    #[must_use]
+    pub fn new(state: &'a State, identity: Identity, io: outbound::Io<'a>, link: Link) -> Self {
+        Self {
+            state,
+            identity,
+            io,
+            link,
+            lookups: Lookups::new(Instant::now()),
+            live: HashMap::new(),
+            keys: HashMap::new(),
+            sessions: 0,
+        }
+    }
+
+    /// Works until control says `Shutdown`.
+    ///
+    /// # Errors
+    /// [`Gone`] if control went without saying so.
+    pub fn run(&mut self) -> Result<(), Gone> {
+        let _ = setpriority_process(None, NICENESS);
+        self.link.send([FromForwarder::Ready])?;
+        let mut last_tick = Instant::now();
+        let mut last_totals = last_tick;
+        loop {
+            self.wait();
+            let now = Instant::now();
+            while let Some(message) = self.link.receive()? {
+                if message == ToForwarder::Shutdown {
+                    return self.shut_down(now);
+                }
+                self.hear(message, now);
+            }
+            let (handshakes, news) = self.state.inbox.take(HANDSHAKES_PER_TURN);
+            self.link.send(news)?;
+            for message in handshakes {
+                self.handle(message, now)?;
+            }
+            if now.since(last_tick) >= TICK {
+                last_tick = now;
+                self.tick(now);
+            }
+            if now.since(last_totals) >= TOTALS_INTERVAL {
+                last_totals = now;
+                self.identity.reset_count();
+                self.link.send([FromForwarder::Totals(Box::new(self.totals()))])?;
+            }
+        }
+    }
+
+    /// Waits for something to do, a tick at most.
+    fn wait(&self) {
+        let link_events =
+            if self.link.has_unsent() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+        let mut fds = [
+            PollFd::from_borrowed_fd(self.link.socket(), link_events),
+            PollFd::from_borrowed_fd(self.state.inbox.wake(), PollFlags::IN),
+        ];
+        let busy = self.state.inbox.has_handshakes();
+        let timeout = if busy { Timespec { tv_sec: 0, tv_nsec: 0 } } else { TICK_TIMESPEC };
+        let _ = poll(&mut fds, Some(&timeout));
+        self.state.inbox.hush();
+    }
+
+    fn handshakes(&self, now: Instant) -> Handshakes<'_> {
+        Handshakes { identity: &self.identity, state: self.state, io: self.io, now }
+    }
+
+    fn hear(&mut self, message: ToForwarder, now: Instant) {
+        match message {
+            ToForwarder::Device { public_key, device, preshared_key, tunnel_v4, tunnel_v6 } => {
+                let credentials =
+                    Credentials { device, public_key, preshared_key, tunnel_v4, tunnel_v6 };
+                self.admit(&credentials, now);
+            }
+            ToForwarder::Unknown { public_key } => self.lookups.unknown(public_key, now),
+            ToForwarder::Revoked { device } => self.drop_device(device, now),
+            ToForwarder::Identity { .. } | ToForwarder::Shutdown => {}
+        }
+    }
+
+    /// Lets a device in, and answers the handshake that waited for it.
+    fn admit(&mut self, credentials: &Credentials, now: Instant) {
+        let Some(message) = self.lookups.answered(&credentials.public_key) else { return };
+        let slot = self.state.pool.slot_v4(credentials.tunnel_v4);
+        let Some(slot) =
+            slot.filter(|slot| self.state.pool.slot_v6(credentials.tunnel_v6) == Some(*slot))
+        else {
+            return;
+        };
+        self.drop_device(credentials.device, now);
+        self.drop_slot(slot, now);
+        self.state.peers.insert(slot, self.identity.peer(slot, credentials, now));
+        self.live.insert(credentials.public_key, Live { slot, device: credentials.device });
+        self.keys.insert(credentials.device, credentials.public_key);
+        let source = message.source;
+        let outcome = self.handshakes(now).respond(slot, &message);
+        self.conclude(outcome, source);
+    }
+
+    fn handle(&mut self, message: HandshakeMessage, now: Instant) -> Result<(), Gone> {
+        let source = message.source;
+        let handshakes =
+            Handshakes { identity: &self.identity, state: self.state, io: self.io, now };
+        let live = |key: &PublicKey| self.live.get(key).map(|live| live.slot);
+        let outcome = handshakes.handle(message, live, &mut self.lookups);
+        if let Outcome::Ask(public_key) = outcome {
+            return self.link.send([FromForwarder::WhoIs { public_key }]);
+        }
+        self.conclude(outcome, source);
+        Ok(())
+    }
+
+    fn conclude(&self, outcome: Outcome, source: std::net::SocketAddr) {
+        match outcome {
+            Outcome::Reply(reply) => self.io.send(source, &reply),
+            Outcome::Dropped(reason) => self.state.coordinator_counters().dropped(reason),
+            Outcome::Done | Outcome::Ask(_) => {}
+        }
+    }
+
+    /// Runs the timers of every live device and forgets those that have been silent for too long.
+    fn tick(&mut self, now: Instant) {
+        self.lookups.expire(now);
+        let mut sessions = 0;
+        let mut silent = Vec::new();
+        let handshakes = self.handshakes(now);
+        for live in self.live.values() {
+            let Some(mut held) = self.state.peers.slot(live.slot).map(|slot| slot.lock()) else {
+                continue;
+            };
+            let Some(peer) = held.as_deref_mut() else { continue };
+            if peer.session().is_over(now) {
+                silent.push(live.device);
+                continue;
+            }
+            sessions += u64::from(peer.session().began());
+            handshakes.tick(peer);
+        }
+        self.sessions = sessions;
+        for device in silent {
+            self.drop_device(device, now);
+        }
+    }
+
+    fn drop_device(&mut self, device: DeviceId, now: Instant) {
+        let Some(public_key) = self.keys.remove(&device) else { return };
+        if let Some(live) = self.live.remove(&public_key) {
+            self.empty_slot(live.slot, now);
+        }
+    }
+
+    /// Drops whoever is in `slot`: the store gave its addresses to another device.
+    fn drop_slot(&mut self, slot: Slot, now: Instant) {
+        let device = self.live.values().find(|live| live.slot == slot).map(|live| live.device);
+        if self.state.peers.slot(slot).is_some_and(|slot| slot.lock().is_some())
+            && let Some(device) = device
+        {
+            self.drop_device(device, now);
+        }
+    }
+
+    fn empty_slot(&self, slot: Slot, now: Instant) {
+        let Some(mut held) = self.state.peers.slot(slot).map(|slot| slot.lock()) else { return };
+        if let Some(mut peer) = held.take() {
+            self.handshakes(now).end(&mut peer);
+        }
+    }
+
+    fn totals(&self) -> Totals {
+        let mut totals = Totals { sessions: self.sessions, ..Totals::default() };
+        self.state.counters.iter().for_each(|counters| counters.add_to(&mut totals));
+        totals
+    }
+
+    /// Ends every session and tells control all that is left to tell.
+    fn shut_down(&mut self, now: Instant) -> Result<(), Gone> {
+        let devices: Vec<DeviceId> = self.keys.keys().copied().collect();
+        for device in devices {
+            self.drop_device(device, now);
+        }
+        let (_, news) = self.state.inbox.take(0);
+        self.link.send(news)?;
+        self.link.send([FromForwarder::Totals(Box::new(self.totals()))])?;
+        self.link.finish()
+    }
+}

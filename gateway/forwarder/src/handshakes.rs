@@ -1,0 +1,228 @@
+//! Handshakes, apart from the workers: who is it, may they connect, what is the answer.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use boringtun::{
+    noise::{Packet, TunnResult, handshake::parse_handshake_anon, rate_limiter::RateLimiter},
+    x25519,
+};
+use tacit_messages::{DropReason, PublicKey, SecretKey, clock::Instant};
+
+use crate::{
+    inbox::HandshakeMessage,
+    lookups::Lookups,
+    macs::MacKeys,
+    outbound,
+    peer::{Credentials, Peer},
+    peers::{PeerSlot, Slot},
+    state::{State, canonical},
+    wireguard::{self, COOKIE_REPLY_LEN, Kind},
+};
+
+/// Handshakes per second from which on an initiator must show that it receives at its address (section 5.3).
+const COOKIE_THRESHOLD: u64 = 500;
+/// Longest message that boringtun writes here: a handshake or a keepalive.
+const REPLY_LEN: usize = 256;
+
+/// The gateway's own key, and what follows from it.
+pub struct Identity {
+    private_key: x25519::StaticSecret,
+    public_key: x25519::PublicKey,
+    own_macs: MacKeys,
+    /// Checks macs and counts handshakes of everybody, once, before anything else.
+    front: RateLimiter,
+    /// boringtun checks again in each tunnel; this one never limits.
+    unlimited: Arc<RateLimiter>,
+}
+
+impl Identity {
+    /// Takes the gateway's private key.
+    #[must_use]
+    pub fn new(private_key: &SecretKey) -> Self {
+        let private_key = x25519::StaticSecret::from(*private_key.expose());
+        let public_key = x25519::PublicKey::from(&private_key);
+        Self {
+            own_macs: MacKeys::new(public_key.as_bytes()),
+            front: RateLimiter::new(&public_key, COOKIE_THRESHOLD),
+            unlimited: Arc::new(RateLimiter::new(&public_key, u64::MAX)),
+            private_key,
+            public_key,
+        }
+    }
+
+    /// Makes the peer of a device that control has named.
+    #[must_use]
+    pub fn peer(&self, slot: Slot, credentials: &Credentials, now: Instant) -> Box<Peer> {
+        let limiter = Arc::clone(&self.unlimited);
+        Box::new(Peer::new(self.private_key.clone(), limiter, slot, credentials, now))
+    }
+
+    /// Begins a new second of counting handshakes.
+    pub fn reset_count(&self) {
+        self.front.reset_count();
+    }
+}
+
+/// What a handshake message comes to.
+pub enum Outcome {
+    /// Nothing further.
+    Done,
+    /// Send these bytes to where the message came from.
+    Reply(Vec<u8>),
+    /// Ask control whose key this is; the message waits.
+    Ask(PublicKey),
+    /// The message is dropped.
+    Dropped(DropReason),
+}
+
+/// What handling a message needs.
+pub struct Handshakes<'a> {
+    /// The gateway's key.
+    pub identity: &'a Identity,
+    /// Peers and indices.
+    pub state: &'a State,
+    /// The sockets, for packets that waited for a session key.
+    pub io: outbound::Io<'a>,
+    /// The time of this turn.
+    pub now: Instant,
+}
+
+impl Handshakes<'_> {
+    /// Handles one message; `live` finds a live device by its key.
+    pub fn handle(
+        &self,
+        mut message: HandshakeMessage,
+        live: impl Fn(&PublicKey) -> Option<Slot>,
+        lookups: &mut Lookups,
+    ) -> Outcome {
+        if message.kind == Kind::CookieReply {
+            return self.take_cookie(&message);
+        }
+        let mut cookie_reply = [0; COOKIE_REPLY_LEN];
+        let source = Some(canonical(message.source));
+        let packet = self.identity.front.verify_packet(source, message.bytes(), &mut cookie_reply);
+        let key = match packet {
+            Ok(Packet::HandshakeInit(initiation)) => {
+                let Identity { private_key, public_key, .. } = self.identity;
+                match parse_handshake_anon(private_key, public_key, &initiation) {
+                    Ok(half) => half.peer_static_public,
+                    Err(_) => return Outcome::Dropped(DropReason::HandshakeRejected),
+                }
+            }
+            Ok(_) => return self.finish(&mut message),
+            Err(TunnResult::WriteToNetwork(reply)) => {
+                self.state.coordinator_counters().dropped(DropReason::UnderLoad);
+                return Outcome::Reply(reply.to_vec());
+            }
+            Err(_) => return Outcome::Dropped(DropReason::InvalidMac),
+        };
+        if let Some(slot) = live(&key) {
+            return self.respond(slot, &message);
+        }
+        match lookups.wait(key, message, self.now) {
+            Ok(true) => Outcome::Ask(key),
+            Ok(false) => Outcome::Done,
+            Err(reason) => Outcome::Dropped(reason),
+        }
+    }
+
+    /// Answers the initiation of the live device in `slot`.
+    pub fn respond(&self, slot: Slot, message: &HandshakeMessage) -> Outcome {
+        let Some(mut held) = self.state.peers.slot(slot).map(PeerSlot::lock) else {
+            return Outcome::Dropped(DropReason::UnknownKey);
+        };
+        let Some(peer) = held.as_deref_mut() else {
+            return Outcome::Dropped(DropReason::UnknownKey);
+        };
+        let mut buffer = [0; REPLY_LEN];
+        let TunnResult::WriteToNetwork(response) =
+            peer.tunn.decapsulate(None, message.bytes(), &mut buffer)
+        else {
+            return Outcome::Dropped(DropReason::HandshakeRejected);
+        };
+        peer.initiated(self.now);
+        if !peer.dress_handshake(response, &self.state.indices, self.now) {
+            return Outcome::Dropped(DropReason::HandshakeRejected);
+        }
+        self.state.coordinator_counters().handshake();
+        Outcome::Reply(response.to_vec())
+    }
+
+    /// Takes the response to an initiation of ours. It cannot be a replay: it answers our fresh key.
+    fn finish(&self, message: &mut HandshakeMessage) -> Outcome {
+        let source = message.source;
+        let wire_index = wireguard::response_receiver_index(message.bytes());
+        let finished = self.with_index(wire_index, |peer, local_index| {
+            wireguard::set_response_receiver_index(message.bytes_mut(), local_index);
+            self.identity.own_macs.seal(message.bytes_mut(), None);
+            let mut buffer = [0; REPLY_LEN];
+            match peer.tunn.decapsulate(None, message.bytes(), &mut buffer) {
+                TunnResult::WriteToNetwork(keepalive) => {
+                    let keepalive = keepalive.to_vec();
+                    self.confirmed(peer, source);
+                    Outcome::Reply(keepalive)
+                }
+                _ => Outcome::Dropped(DropReason::HandshakeRejected),
+            }
+        });
+        finished.unwrap_or(Outcome::Dropped(DropReason::UnknownIndex))
+    }
+
+    fn confirmed(&self, peer: &mut Peer, source: SocketAddr) {
+        self.state.coordinator_counters().handshake();
+        if let Some(news) = peer.authenticated(source, self.now) {
+            self.state.tell(news);
+        }
+        if let Some(socket) = self.io.socket(source) {
+            outbound::send_queued(peer, socket);
+        }
+    }
+
+    /// A cookie reply moves no endpoint: it proves nothing but that somebody saw our message.
+    fn take_cookie(&self, message: &HandshakeMessage) -> Outcome {
+        let Some(reply) = message.bytes().first_chunk::<COOKIE_REPLY_LEN>() else {
+            return Outcome::Dropped(DropReason::Malformed);
+        };
+        let taken = self.with_index(wireguard::receiver_index(reply), |peer, _| {
+            peer.take_cookie(reply, self.now)
+        });
+        match taken {
+            Some(true) => Outcome::Done,
+            Some(false) => Outcome::Dropped(DropReason::HandshakeRejected),
+            None => Outcome::Dropped(DropReason::UnknownIndex),
+        }
+    }
+
+    /// Does something to the peer that has the receiver index, told its local index.
+    fn with_index<T>(&self, wire_index: u32, act: impl FnOnce(&mut Peer, u32) -> T) -> Option<T> {
+        let owner = self.state.indices.owner(wire_index)?;
+        let mut held = self.state.peers.slot(owner.slot)?.lock();
+        let peer = held.as_deref_mut()?;
+        if !peer.has_index(wire_index, owner.local) {
+            return None;
+        }
+        let local_index = peer.local_index(owner.local);
+        Some(act(peer, local_index))
+    }
+
+    /// Lets the timers of the peer in `slot` run (section 6.1): rekeys and keepalives.
+    pub fn tick(&self, peer: &mut Peer) {
+        peer.release_expired_indices(&self.state.indices, self.now);
+        let mut buffer = [0; REPLY_LEN];
+        let TunnResult::WriteToNetwork(message) = peer.tunn.update_timers(&mut buffer) else {
+            return;
+        };
+        let Some(endpoint) = peer.endpoint() else { return };
+        let is_initiation = Kind::of(message) == Some(Kind::Initiation);
+        if is_initiation && !peer.dress_handshake(message, &self.state.indices, self.now) {
+            return;
+        }
+        self.io.send(endpoint, message);
+    }
+
+    /// Ends the session of `peer`, which is about to be dropped, and frees its indices.
+    pub fn end(&self, peer: &mut Peer) {
+        self.state.tell(peer.end(self.now));
+        peer.release_all_indices(&self.state.indices);
+    }
+}

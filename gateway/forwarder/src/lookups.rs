@@ -1,0 +1,161 @@
+//! Which unknown keys are asked about, and how often. No IO; time is passed in.
+
+use std::{collections::HashMap, time::Duration};
+
+use tacit_messages::{DropReason, PublicKey, clock::Instant};
+
+use crate::inbox::HandshakeMessage;
+
+/// Look-ups that control is asked for per second at the most, whoever sends handshakes.
+pub const LOOKUPS_PER_SECOND: u32 = 1_000;
+/// How long an unknown key is remembered: a little less than the 5 s after which a client tries again.
+pub const UNKNOWN_LIFETIME: Duration = Duration::from_secs(4);
+/// How long a handshake waits for control's answer.
+const WAITING_LIFETIME: Duration = Duration::from_secs(10);
+const MAX_WAITING: usize = 4_096;
+const MAX_UNKNOWN: usize = 16_384;
+
+/// Keys that control was asked about.
+pub struct Lookups {
+    waiting: HashMap<PublicKey, Waiting>,
+    unknown: HashMap<PublicKey, Instant>,
+    budget: u32,
+    refilled: Instant,
+}
+
+struct Waiting {
+    message: HandshakeMessage,
+    asked: Instant,
+}
+
+impl Lookups {
+    /// Nobody was asked about yet.
+    #[must_use]
+    pub fn new(now: Instant) -> Self {
+        Self {
+            waiting: HashMap::new(),
+            unknown: HashMap::new(),
+            budget: LOOKUPS_PER_SECOND,
+            refilled: now,
+        }
+    }
+
+    /// Keeps `message`, whose key is not live, until control has answered; returns whether control must be asked.
+    ///
+    /// # Errors
+    /// Why the message is dropped instead.
+    pub fn wait(
+        &mut self,
+        public_key: PublicKey,
+        message: HandshakeMessage,
+        now: Instant,
+    ) -> Result<bool, DropReason> {
+        if self.unknown.get(&public_key).is_some_and(|since| now.since(*since) < UNKNOWN_LIFETIME) {
+            return Err(DropReason::UnknownKey);
+        }
+        if let Some(waiting) = self.waiting.get_mut(&public_key) {
+            // A client that tries again makes its former message worthless.
+            waiting.message = message;
+            return Ok(false);
+        }
+        self.refill(now);
+        if self.budget == 0 || self.waiting.len() >= MAX_WAITING {
+            return Err(DropReason::LookupLimit);
+        }
+        self.budget -= 1;
+        self.waiting.insert(public_key, Waiting { message, asked: now });
+        Ok(true)
+    }
+
+    fn refill(&mut self, now: Instant) {
+        if now.since(self.refilled) >= Duration::from_secs(1) {
+            self.budget = LOOKUPS_PER_SECOND;
+            self.refilled = now;
+        }
+    }
+
+    /// Takes the message that waited for the answer about `public_key`.
+    pub fn answered(&mut self, public_key: &PublicKey) -> Option<HandshakeMessage> {
+        self.unknown.remove(public_key);
+        self.waiting.remove(public_key).map(|waiting| waiting.message)
+    }
+
+    /// Remembers for a while that `public_key` is nobody's.
+    pub fn unknown(&mut self, public_key: PublicKey, now: Instant) {
+        self.waiting.remove(&public_key);
+        if self.unknown.len() < MAX_UNKNOWN {
+            self.unknown.insert(public_key, now);
+        }
+    }
+
+    /// Forgets what is too old.
+    pub fn expire(&mut self, now: Instant) {
+        self.waiting.retain(|_, waiting| now.since(waiting.asked) < WAITING_LIFETIME);
+        self.unknown.retain(|_, since| now.since(*since) < UNKNOWN_LIFETIME);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use super::*;
+    use crate::wireguard::Kind;
+
+    fn message(tag: u8) -> HandshakeMessage {
+        let source = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        HandshakeMessage::new(Kind::Initiation, source, &[tag; 148])
+    }
+
+    fn key(n: u32) -> PublicKey {
+        let mut key = [0; 32];
+        key[..4].copy_from_slice(&n.to_be_bytes());
+        key
+    }
+
+    #[test]
+    fn control_is_asked_once_and_the_latest_message_waits() {
+        let now = Instant::now();
+        let mut lookups = Lookups::new(now);
+        assert_eq!(lookups.wait(key(1), message(1), now), Ok(true));
+        assert_eq!(lookups.wait(key(1), message(2), now), Ok(false));
+        let waited = lookups.answered(&key(1)).expect("waiting");
+        assert_eq!(waited.bytes()[0], 2);
+    }
+
+    #[test]
+    fn an_unknown_key_is_not_asked_about_again_for_a_while() {
+        let now = Instant::now();
+        let mut lookups = Lookups::new(now);
+        assert_eq!(lookups.wait(key(1), message(1), now), Ok(true));
+        lookups.unknown(key(1), now);
+        assert_eq!(lookups.wait(key(1), message(1), now), Err(DropReason::UnknownKey));
+        assert_eq!(lookups.wait(key(1), message(1), now + UNKNOWN_LIFETIME), Ok(true));
+    }
+
+    #[test]
+    fn a_flood_of_keys_asks_a_bounded_number_of_times_a_second() {
+        let start = Instant::now();
+        let mut lookups = Lookups::new(start);
+        let mut asked = 0;
+        for n in 0..100_000u32 {
+            let now = start + Duration::from_micros(u64::from(n) * 29);
+            if lookups.wait(key(n), message(0), now) == Ok(true) {
+                asked += 1;
+                lookups.unknown(key(n), now);
+            }
+        }
+        assert_eq!(asked, 3 * LOOKUPS_PER_SECOND);
+    }
+
+    #[test]
+    fn nothing_is_kept_for_long() {
+        let now = Instant::now();
+        let mut lookups = Lookups::new(now);
+        assert_eq!(lookups.wait(key(1), message(1), now), Ok(true));
+        assert_eq!(lookups.wait(key(2), message(1), now), Ok(true));
+        lookups.unknown(key(2), now);
+        lookups.expire(now + WAITING_LIFETIME);
+        assert!(lookups.waiting.is_empty() && lookups.unknown.is_empty());
+    }
+}

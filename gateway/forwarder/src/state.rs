@@ -1,0 +1,73 @@
+//! What all threads of the forwarder share.
+
+use std::net::{IpAddr, SocketAddr};
+
+use tacit_messages::FromForwarder;
+
+use crate::{
+    counters::Counters,
+    destination::Destinations,
+    inbox::{HandshakeMessage, Inbox},
+    indices::Indices,
+    peers::Peers,
+    settings::{Pool, Settings},
+};
+
+/// Peers, indices and rules; the workers read them, the coordinator changes them.
+pub struct State {
+    /// The tunnel networks.
+    pub pool: Pool,
+    /// Live devices.
+    pub peers: Peers,
+    /// Receiver indices.
+    pub indices: Indices,
+    /// Where devices may send to.
+    pub destinations: Destinations,
+    /// MTU of the TUN device in bytes.
+    pub mtu: usize,
+    /// What workers leave for the coordinator.
+    pub inbox: Inbox,
+    /// One set per worker, then the coordinator's.
+    pub counters: Box<[Counters]>,
+}
+
+impl State {
+    /// Makes the state of a forwarder without peers.
+    ///
+    /// # Errors
+    /// What the kernel said to an eventfd.
+    pub fn new(settings: &Settings) -> std::io::Result<Self> {
+        let pool = Pool::new(settings);
+        Ok(Self {
+            pool,
+            peers: Peers::new(pool.capacity()),
+            indices: Indices::new(pool.capacity()),
+            destinations: Destinations::new(settings),
+            mtu: usize::from(settings.mtu),
+            inbox: Inbox::new()?,
+            counters: (0..=settings.workers).map(|_| Counters::default()).collect(),
+        })
+    }
+
+    /// The coordinator's own counters.
+    #[must_use]
+    pub fn coordinator_counters(&self) -> &Counters {
+        &self.counters[self.counters.len() - 1]
+    }
+
+    /// Leaves messages for control.
+    pub fn tell(&self, messages: impl IntoIterator<Item = FromForwarder>) {
+        self.inbox.tell(messages);
+    }
+
+    /// Leaves handshake messages for the coordinator; returns how many there was no room for.
+    pub fn hand_over(&self, messages: &mut Vec<HandshakeMessage>) -> u64 {
+        self.inbox.hand_over(messages)
+    }
+}
+
+/// `address` with an IPv4-mapped IPv6 address made plain.
+#[must_use]
+pub fn canonical(address: SocketAddr) -> IpAddr {
+    address.ip().to_canonical()
+}
