@@ -1,1 +1,23 @@
-//! Tacit.
+//! Accounts, their devices and their sessions: people, and no packets.
+//!
+//! [`Store`] keeps them. What each column is, why it may be kept and for how long stands in `inventory.toml`.
+
+pub mod accounts;
+mod addresses;
+pub mod devices;
+pub mod email;
+pub mod error;
+mod personal;
+pub mod pool;
+mod printable;
+pub mod sessions;
+pub mod store;
+mod times;
+
+pub use accounts::{Account, AccountId, AccountSelector, Confirmation, SelectorError};
+pub use devices::{Device, DeviceCredentials, DeviceName, NameError};
+pub use email::{EmailAddress, EmailError};
+pub use error::StoreError;
+pub use pool::{PoolError, TunnelPool};
+pub use sessions::Session;
+pub use store::{Counts, DEFAULT_DEVICE_LIMIT, Store};

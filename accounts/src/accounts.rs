@@ -1,0 +1,190 @@
+//! Accounts: who may use the gateway, and until when.
+
+use std::{fmt, str::FromStr};
+
+use tacit_messages::UnixSeconds;
+
+use crate::{
+    EmailAddress, EmailError, Store, StoreError,
+    personal::{email_column, read_email},
+    times::{read_time, time_column},
+};
+
+/// Number of an account; never given to another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AccountId(pub i64);
+
+impl fmt::Display for AccountId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What was confirmed when the account was made; without it there is no account (privacy rules, clause 10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Confirmation {
+    /// The customer is of age.
+    OfAge,
+    /// The customer is the adult responsible for the child who will use the account.
+    ResponsibleAdult,
+}
+
+impl Confirmation {
+    /// The confirmation's name in the store and for people.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::OfAge => "of-age",
+            Self::ResponsibleAdult => "responsible-adult",
+        }
+    }
+
+    fn read(column: &str) -> Result<Self, StoreError> {
+        [Self::OfAge, Self::ResponsibleAdult]
+            .into_iter()
+            .find(|confirmation| confirmation.as_str() == column)
+            .ok_or(StoreError::Corrupt("accounts.confirmation"))
+    }
+}
+
+/// Why a text selects no account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SelectorError {
+    /// Neither a number nor an e-mail address.
+    #[error("an account is its number or its e-mail address: {0}")]
+    Email(#[from] EmailError),
+    /// Digits, but no account can have that number.
+    #[error("no account has so large a number; `tacit account list` shows all")]
+    Number,
+}
+
+/// An account as an operator names it: by number or e-mail address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccountSelector {
+    /// By number.
+    Id(AccountId),
+    /// By e-mail address.
+    Email(EmailAddress),
+}
+
+impl FromStr for AccountSelector {
+    type Err = SelectorError;
+
+    fn from_str(text: &str) -> Result<Self, SelectorError> {
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        if digits {
+            return text
+                .parse()
+                .map(|id| Self::Id(AccountId(id)))
+                .map_err(|_| SelectorError::Number);
+        }
+        Ok(Self::Email(EmailAddress::parse(text)?))
+    }
+}
+
+/// An account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// Its number.
+    pub id: AccountId,
+    /// Where its customer is reached.
+    pub email: EmailAddress,
+    /// What its customer confirmed.
+    pub confirmation: Confirmation,
+    /// When it was made, and with it the confirmation given.
+    pub created_at: UnixSeconds,
+    /// When its service ends, or `None` if it runs without end.
+    pub service_until: Option<UnixSeconds>,
+    /// How many devices it has.
+    pub devices: u32,
+    /// How many devices it may have.
+    pub device_limit: u32,
+}
+
+type AccountRow = (i64, String, String, i64, Option<i64>, i64);
+
+impl Store {
+    /// Makes an account; its service ends at `service_until`, or never.
+    ///
+    /// # Errors
+    /// [`StoreError::EmailTaken`] if there is an account with this e-mail address.
+    pub async fn add_account(
+        &self,
+        email: &EmailAddress,
+        confirmation: Confirmation,
+        service_until: Option<UnixSeconds>,
+        now: UnixSeconds,
+    ) -> Result<Account, StoreError> {
+        let mut write = self.write().await?;
+        let id: Option<i64> = sqlx::query_scalar(
+            "INSERT INTO accounts (email, confirmation, created_at, service_until) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (email) DO NOTHING RETURNING id",
+        )
+        .bind(email_column(email))
+        .bind(confirmation.as_str())
+        .bind(time_column(now))
+        .bind(service_until.map(time_column))
+        .fetch_optional(write.connection())
+        .await?;
+        let id = id.ok_or(StoreError::EmailTaken)?;
+        write.commit().await?;
+        Ok(Account {
+            id: AccountId(id),
+            email: email.clone(),
+            confirmation,
+            created_at: now,
+            service_until,
+            devices: 0,
+            device_limit: self.device_limit,
+        })
+    }
+
+    /// All accounts, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`]
+    pub async fn accounts(&self) -> Result<Vec<Account>, StoreError> {
+        let rows: Vec<AccountRow> = sqlx::query_as(
+            "SELECT id, email, confirmation, created_at, service_until,
+                (SELECT COUNT(*) FROM devices WHERE devices.account_id = accounts.id)
+             FROM accounts ORDER BY id",
+        )
+        .fetch_all(self.reader())
+        .await?;
+        rows.into_iter().map(|row| self.read_account(row)).collect()
+    }
+
+    /// The account that `selector` names.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchAccount`]
+    pub async fn account(&self, selector: &AccountSelector) -> Result<Account, StoreError> {
+        let (id, email) = match selector {
+            AccountSelector::Id(id) => (Some(id.0), None),
+            AccountSelector::Email(email) => (None, Some(email_column(email))),
+        };
+        let row: Option<AccountRow> = sqlx::query_as(
+            "SELECT id, email, confirmation, created_at, service_until,
+                (SELECT COUNT(*) FROM devices WHERE devices.account_id = accounts.id)
+             FROM accounts WHERE id = $1 OR email = $2",
+        )
+        .bind(id)
+        .bind(email)
+        .fetch_optional(self.reader())
+        .await?;
+        self.read_account(row.ok_or(StoreError::NoSuchAccount)?)
+    }
+
+    fn read_account(&self, row: AccountRow) -> Result<Account, StoreError> {
+        let (id, email, confirmation, created_at, service_until, devices) = row;
+        Ok(Account {
+            id: AccountId(id),
+            email: read_email(&email)?,
+            confirmation: Confirmation::read(&confirmation)?,
+            created_at: read_time(created_at),
+            service_until: service_until.map(read_time),
+            devices: u32::try_from(devices).unwrap_or(u32::MAX),
+            device_limit: self.device_limit,
+        })
+    }
+}

@@ -1,0 +1,181 @@
+//! The store: one SQLite file, its connections, and its tables' versions.
+
+use std::{
+    fs::{self, OpenOptions, Permissions},
+    io,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use sqlx::ConnectOptions;
+use sqlx::{
+    Sqlite, SqliteConnection, SqlitePool, Transaction,
+    migrate::Migrator,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use tacit_keys::private_file;
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+use crate::{StoreError, TunnelPool, addresses};
+
+/// How many devices an account may have unless told otherwise.
+pub const DEFAULT_DEVICE_LIMIT: u32 = 5;
+
+/// How long a write waits for another process's, and a caller for a connection.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Connections for reading; SQLite reads while it writes.
+const READERS: u32 = 4;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+
+/// Accounts, devices and sessions. Clones share the same connections.
+#[derive(Clone, Debug)]
+pub struct Store {
+    readers: SqlitePool,
+    /// Syncs each commit: a device once removed stays removed, whatever happens to the power.
+    durable: SqlitePool,
+    /// Leaves syncing to the checkpoints: a session is written at each connect, survives the death of the process,
+    /// and may be lost with the power.
+    quick: SqlitePool,
+    /// Writers of this process queue here, in order; SQLite would have them poll.
+    turn: Arc<Mutex<()>>,
+    pub(crate) tunnel_pool: TunnelPool,
+    pub(crate) device_limit: u32,
+}
+
+/// How much the store holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts {
+    /// Accounts.
+    pub accounts: u64,
+    /// Devices of all accounts.
+    pub devices: u64,
+}
+
+impl Store {
+    /// Opens the store in `path`, made with mode 0600 at the first start, for devices with addresses of `pool`.
+    ///
+    /// # Errors
+    /// [`StoreError::NotPrivate`] if others can open the file, [`StoreError::NewerSchema`] if a newer program has
+    /// changed its tables, [`StoreError::PoolChanged`] if devices have addresses outside of `pool`.
+    pub async fn open(path: &Path, pool: TunnelPool) -> Result<Self, StoreError> {
+        make_private(path)?;
+        let options = options(path);
+        let full = options.clone().synchronous(SqliteSynchronous::Full);
+        let durable = connections(1).connect_with(full).await?;
+        let store = Self {
+            readers: connections(READERS)
+                .connect_lazy_with(options.clone().pragma("query_only", "ON")),
+            durable,
+            quick: connections(1).connect_lazy_with(options),
+            turn: Arc::new(Mutex::new(())),
+            tunnel_pool: pool,
+            device_limit: DEFAULT_DEVICE_LIMIT,
+        };
+        let mut write = store.write().await?;
+        MIGRATIONS.run_direct(None, &mut *write.connection(), false).await?;
+        addresses::adopt(&mut write, pool).await?;
+        write.commit().await?;
+        Ok(store)
+    }
+
+    /// Lets every account have up to `limit` devices. Those that have more keep them.
+    #[must_use]
+    pub fn with_device_limit(self, limit: u32) -> Self {
+        Self { device_limit: limit, ..self }
+    }
+
+    /// Counts accounts and devices.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`]
+    pub async fn counts(&self) -> Result<Counts, StoreError> {
+        let sql = "SELECT (SELECT COUNT(*) FROM accounts), (SELECT COUNT(*) FROM devices)";
+        let (accounts, devices): (i64, i64) = sqlx::query_as(sql).fetch_one(self.reader()).await?;
+        Ok(Counts { accounts: accounts.unsigned_abs(), devices: devices.unsigned_abs() })
+    }
+
+    /// Finishes what is being written and closes the file.
+    pub async fn close(self) {
+        self.readers.close().await;
+        self.quick.close().await;
+        self.durable.close().await;
+    }
+
+    pub(crate) fn reader(&self) -> &SqlitePool {
+        &self.readers
+    }
+
+    /// Begins a change that is on the disk once committed.
+    pub(crate) async fn write(&self) -> Result<Write, StoreError> {
+        self.begin(&self.durable).await
+    }
+
+    /// Begins a change that outlives the process once committed.
+    pub(crate) async fn write_quickly(&self) -> Result<Write, StoreError> {
+        self.begin(&self.quick).await
+    }
+
+    async fn begin(&self, connections: &SqlitePool) -> Result<Write, StoreError> {
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        // What a change reads first must still be true when it writes, also with a second process.
+        let transaction = connections.begin_with("BEGIN IMMEDIATE").await?;
+        Ok(Write { transaction, _turn: turn })
+    }
+}
+
+/// A change of the store, undone when dropped without [`Self::commit`].
+pub(crate) struct Write {
+    transaction: Transaction<'static, Sqlite>,
+    _turn: OwnedMutexGuard<()>,
+}
+
+impl Write {
+    pub(crate) fn connection(&mut self) -> &mut SqliteConnection {
+        &mut self.transaction
+    }
+
+    pub(crate) async fn commit(self) -> Result<(), StoreError> {
+        Ok(self.transaction.commit().await?)
+    }
+}
+
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .busy_timeout(BUSY_TIMEOUT)
+        .foreign_keys(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Normal)
+        .pragma("secure_delete", "ON") // What is deleted is gone from the file.
+        .pragma("temp_store", "MEMORY") // Nothing is sorted in a file elsewhere.
+        .pragma("trusted_schema", "OFF")
+        .disable_statement_logging()
+}
+
+fn connections(max: u32) -> SqlitePoolOptions {
+    SqlitePoolOptions::new()
+        .max_connections(max)
+        .acquire_timeout(BUSY_TIMEOUT)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+}
+
+/// Makes the file unless it exists, and checks that it is this user's alone. SQLite gives its two other files the same mode.
+///
+/// An existing file is not opened: closing it would drop the locks that another [`Store`] of this process has on it.
+fn make_private(path: &Path) -> Result<(), StoreError> {
+    let create_error = |source| StoreError::Create { path: path.to_owned(), source };
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        // Whatever the umask took away.
+        Ok(file) => file.set_permissions(Permissions::from_mode(0o600)).map_err(create_error),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let metadata = fs::symlink_metadata(path).map_err(create_error)?;
+            Ok(private_file::check(path, &metadata)?)
+        }
+        Err(error) => Err(create_error(error)),
+    }
+}

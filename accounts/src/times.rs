@@ -1,0 +1,11 @@
+//! Times as the store keeps them: seconds since 1970.
+
+use tacit_messages::UnixSeconds;
+
+pub(crate) fn time_column(time: UnixSeconds) -> i64 {
+    i64::try_from(time.0).unwrap_or(i64::MAX)
+}
+
+pub(crate) fn read_time(column: i64) -> UnixSeconds {
+    UnixSeconds(u64::try_from(column).unwrap_or(0))
+}
