@@ -259,6 +259,24 @@ impl Store {
         Ok(Some(DeviceCredentials { device: read_id(id), preshared_key, tunnel_v4, tunnel_v6 }))
     }
 
+    /// The addresses of the device that has, or before a rotation had, this number; `None` if it was removed.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`]
+    pub async fn tunnel_addresses(
+        &self,
+        device: DeviceId,
+    ) -> Result<Option<(Ipv4Addr, Ipv6Addr)>, StoreError> {
+        let offset: Option<i64> = sqlx::query_scalar(
+            "SELECT address_offset FROM devices
+             WHERE id = COALESCE((SELECT device_id FROM rotated_devices WHERE former_id = $1), $1)",
+        )
+        .bind(id_column(device))
+        .fetch_optional(self.reader())
+        .await?;
+        offset.map(|offset| Ok(self.tunnel_pool.addresses(read_offset(offset)?))).transpose()
+    }
+
     async fn check_room(&self, write: &mut Write, account: AccountId) -> Result<(), StoreError> {
         let devices: Option<i64> = sqlx::query_scalar(
             "SELECT (SELECT COUNT(*) FROM devices WHERE devices.account_id = accounts.id)

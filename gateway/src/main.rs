@@ -1,5 +1,24 @@
-//! Tacit.
+//! Tacit: a WireGuard gateway that cannot keep a traffic log.
+//!
+//! `tacit run` is the control process: it owns the store, the keys, the host's network and the admin socket
+//! ([`control`]), and starts the forwarder, which is this program again. All other verbs ask a running gateway
+//! over its admin socket ([`admin`]).
 
+mod admin;
+mod cli;
+mod config;
+mod control;
+mod endpoint;
 mod host;
+mod log;
+mod rfc3339;
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::Cli;
+
+fn main() -> ExitCode {
+    Cli::parse().run()
+}

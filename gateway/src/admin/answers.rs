@@ -1,0 +1,252 @@
+//! What the gateway does for each request.
+
+use std::{sync::Arc, time::Duration};
+
+use tacit_accounts::{
+    Account as StoredAccount, AccountSelector, Confirmation as StoredConfirmation,
+    Device as StoredDevice, DeviceName, EmailAddress, Session as StoredSession, Store, StoreError,
+};
+use tacit_keys::{PresharedKey, PublicKey};
+use tacit_messages::UnixSeconds;
+
+use super::{
+    Account, AccountWithDevices, AddAccount, AddDevice, Confirmation, ControlStatus, Device,
+    DeviceWithConfig, ListAccounts, ListDevices, ListSessions, PresharedKeyText, RemoveDevice,
+    RotateDevice, Session, ShowAccount, ShowStatus, Status,
+    server::{Answer, Caller, Refused},
+};
+use crate::{control::Gateway, endpoint, endpoint::EndpointOrigin, host, log};
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl From<StoreError> for Refused {
+    fn from(error: StoreError) -> Self {
+        Self::request(error)
+    }
+}
+
+impl Answer for ShowStatus {
+    async fn answer(self, gateway: Arc<Gateway>, _caller: Caller) -> Result<Status, Refused> {
+        let counts = gateway.store.counts().await?;
+        let settings = &gateway.settings;
+        let endpoint = gateway_endpoint(&gateway).await.map(|(endpoint, _)| endpoint);
+        Ok(Status {
+            interface: settings.interface.clone(),
+            public_key: gateway.public_key,
+            listen: settings.listen.clone(),
+            endpoint,
+            sessions: gateway.forwarder.sessions(),
+            devices_registered: counts.devices,
+            accounts: counts.accounts,
+            forwarder: gateway.forwarder.status(),
+            control: ControlStatus { pid: std::process::id() },
+            totals: gateway.forwarder.totals(),
+        })
+    }
+}
+
+impl Answer for AddAccount {
+    async fn answer(self, gateway: Arc<Gateway>, caller: Caller) -> Result<Account, Refused> {
+        let email: EmailAddress = self.email.parse().map_err(Refused::request)?;
+        let now = UnixSeconds::now();
+        let service_until = self.days.map(|days| now.plus(DAY * days));
+        let confirmation = match self.confirmation {
+            Confirmation::OfAge => StoredConfirmation::OfAge,
+            Confirmation::ResponsibleAdult => StoredConfirmation::ResponsibleAdult,
+        };
+        let account = gateway.store.add_account(&email, confirmation, service_until, now).await?;
+        log::changed("account added", caller.uid);
+        Ok(account.into())
+    }
+}
+
+impl Answer for ListAccounts {
+    async fn answer(self, gateway: Arc<Gateway>, _caller: Caller) -> Result<Vec<Account>, Refused> {
+        Ok(gateway.store.accounts().await?.into_iter().map(Account::from).collect())
+    }
+}
+
+impl Answer for ShowAccount {
+    async fn answer(
+        self,
+        gateway: Arc<Gateway>,
+        _caller: Caller,
+    ) -> Result<AccountWithDevices, Refused> {
+        let account = find(&gateway.store, &self.account).await?;
+        let devices = gateway.store.devices(account.id).await?;
+        Ok(AccountWithDevices {
+            account: account.into(),
+            devices: devices.into_iter().map(Device::from).collect(),
+        })
+    }
+}
+
+impl Answer for AddDevice {
+    async fn answer(
+        self,
+        gateway: Arc<Gateway>,
+        caller: Caller,
+    ) -> Result<DeviceWithConfig, Refused> {
+        let account = find(&gateway.store, &self.account).await?;
+        let (name, config) = prepare(&gateway, &self.name, self.public_key).await?;
+        let device = gateway
+            .store
+            .add_device(
+                account.id,
+                &name,
+                self.public_key,
+                &config.preshared_key,
+                UnixSeconds::now(),
+            )
+            .await?;
+        log::changed("device added", caller.uid);
+        Ok(config.of(&gateway, device))
+    }
+}
+
+impl Answer for ListDevices {
+    async fn answer(self, gateway: Arc<Gateway>, _caller: Caller) -> Result<Vec<Device>, Refused> {
+        let account = find(&gateway.store, &self.account).await?;
+        Ok(gateway.store.devices(account.id).await?.into_iter().map(Device::from).collect())
+    }
+}
+
+impl Answer for RotateDevice {
+    async fn answer(
+        self,
+        gateway: Arc<Gateway>,
+        caller: Caller,
+    ) -> Result<DeviceWithConfig, Refused> {
+        let account = find(&gateway.store, &self.account).await?;
+        let (name, config) = prepare(&gateway, &self.name, self.public_key).await?;
+        let (old, device) = gateway
+            .store
+            .rotate_device(
+                account.id,
+                &name,
+                self.public_key,
+                &config.preshared_key,
+                UnixSeconds::now(),
+            )
+            .await?;
+        gateway.revoke(old).await;
+        log::changed("device rotated", caller.uid);
+        host::conntrack::forget(device.tunnel_v4, device.tunnel_v6).await;
+        Ok(config.of(&gateway, device))
+    }
+}
+
+impl Answer for RemoveDevice {
+    async fn answer(self, gateway: Arc<Gateway>, caller: Caller) -> Result<Device, Refused> {
+        let account = find(&gateway.store, &self.account).await?;
+        let name: DeviceName = self.name.parse().map_err(Refused::request)?;
+        let devices = gateway.store.devices(account.id).await?;
+        let removed = gateway.store.remove_device(account.id, &name, UnixSeconds::now()).await?;
+        gateway.revoke(removed).await;
+        log::changed("device removed", caller.uid);
+        let Some(device) = devices.into_iter().find(|device| device.id == removed) else {
+            return Err(Refused::fault("the device was changed by somebody else, then removed"));
+        };
+        host::conntrack::forget(device.tunnel_v4, device.tunnel_v6).await;
+        Ok(device.into())
+    }
+}
+
+impl Answer for ListSessions {
+    async fn answer(self, gateway: Arc<Gateway>, _caller: Caller) -> Result<Vec<Session>, Refused> {
+        let account = find(&gateway.store, &self.account).await?;
+        Ok(gateway.store.sessions(account.id).await?.into_iter().map(Session::from).collect())
+    }
+}
+
+async fn find(store: &Store, account: &str) -> Result<StoredAccount, Refused> {
+    let selector: AccountSelector = account.parse().map_err(Refused::request)?;
+    Ok(store.account(&selector).await?)
+}
+
+async fn gateway_endpoint(gateway: &Gateway) -> Option<(String, EndpointOrigin)> {
+    let settings = &gateway.settings;
+    endpoint::resolve(settings.endpoint.as_ref(), &settings.listen, &settings.interface).await
+}
+
+/// What a client config needs besides the device.
+struct Config {
+    preshared_key: PresharedKey,
+    endpoint: String,
+    endpoint_origin: EndpointOrigin,
+}
+
+/// Settles everything about a new key that can fail before the store is changed.
+async fn prepare(
+    gateway: &Gateway,
+    name: &str,
+    public_key: PublicKey,
+) -> Result<(DeviceName, Config), Refused> {
+    let name: DeviceName = name.parse().map_err(Refused::request)?;
+    if public_key == gateway.public_key {
+        return Err(Refused::request(
+            "this is the gateway's own key; give the device's public key",
+        ));
+    }
+    let Some((endpoint, endpoint_origin)) = gateway_endpoint(gateway).await else {
+        return Err(Refused::request(
+            "this host has no address that clients could reach; name one with `tacit run --endpoint`",
+        ));
+    };
+    Ok((name, Config { preshared_key: PresharedKey::generate(), endpoint, endpoint_origin }))
+}
+
+impl Config {
+    fn of(self, gateway: &Gateway, device: StoredDevice) -> DeviceWithConfig {
+        DeviceWithConfig {
+            device: device.into(),
+            gateway_public_key: gateway.public_key,
+            preshared_key: PresharedKeyText::new(&self.preshared_key.expose_base64()),
+            endpoint: self.endpoint,
+            endpoint_origin: self.endpoint_origin,
+            dns: gateway.settings.dns.clone(),
+            mtu: gateway.settings.mtu,
+        }
+    }
+}
+
+impl From<StoredAccount> for Account {
+    fn from(account: StoredAccount) -> Self {
+        Self {
+            id: account.id.0,
+            email: account.email.expose().into(),
+            confirmation: match account.confirmation {
+                StoredConfirmation::OfAge => Confirmation::OfAge,
+                StoredConfirmation::ResponsibleAdult => Confirmation::ResponsibleAdult,
+            },
+            created_at: account.created_at.into(),
+            service_until: account.service_until.map(Into::into),
+            devices: account.devices,
+            device_limit: account.device_limit,
+        }
+    }
+}
+
+impl From<StoredDevice> for Device {
+    fn from(device: StoredDevice) -> Self {
+        Self {
+            id: device.id.0,
+            name: device.name.as_str().into(),
+            public_key: device.public_key,
+            tunnel_v4: device.tunnel_v4,
+            tunnel_v6: device.tunnel_v6,
+            created_at: device.created_at.into(),
+        }
+    }
+}
+
+impl From<StoredSession> for Session {
+    fn from(session: StoredSession) -> Self {
+        Self {
+            device: session.device_name.map(|name| name.as_str().into()),
+            connecting_ip: session.connecting_ip.expose(),
+            began_at: session.began_at.into(),
+            ended_at: session.ended_at.map(Into::into),
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! A verb's side of the admin socket.
+
+use std::{io, path::Path, time::Duration};
+
+use anyhow::{Context, anyhow, bail};
+use http_body_util::{BodyExt, Full};
+use hyper::{body::Bytes, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use tokio::{net::UnixStream, time::timeout};
+
+use super::{Refusal, Request};
+
+/// How long a verb waits for the gateway's answer.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Asks the gateway at `socket_path` and waits for its answer.
+///
+/// # Errors
+/// If no gateway runs there, if it refuses, or if it does not answer.
+pub(crate) async fn call<R: Request>(
+    socket_path: &Path,
+    request: R,
+) -> anyhow::Result<R::Response> {
+    let stream = connect(socket_path).await?;
+    let (status, body) =
+        timeout(PATIENCE, exchange(stream, R::PATH, serde_json::to_vec(&request)?))
+            .await
+            .map_err(|_| anyhow!("the gateway did not answer within {} s", PATIENCE.as_secs()))?
+            .context("asking the gateway")?;
+    if status.is_success() {
+        return serde_json::from_slice(&body).context(
+            "the gateway's answer is not understood; are it and this program the same version?",
+        );
+    }
+    match serde_json::from_slice::<Refusal>(&body) {
+        Ok(refusal) => bail!(refusal.error),
+        Err(_) => bail!("the gateway answered {status}"),
+    }
+}
+
+async fn connect(socket_path: &Path) -> anyhow::Result<UnixStream> {
+    let path = socket_path.display();
+    UnixStream::connect(socket_path).await.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            anyhow!("no gateway runs at {path}; start one with `tacit run` or name its --socket")
+        }
+        io::ErrorKind::PermissionDenied => {
+            anyhow!("{path} is closed to this user; be root or a member of the group tacit")
+        }
+        _ => anyhow!(error).context(format!("connecting to {path}")),
+    })
+}
+
+async fn exchange(
+    stream: UnixStream,
+    path: &str,
+    body: Vec<u8>,
+) -> anyhow::Result<(hyper::StatusCode, Bytes)> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let connection = tokio::spawn(connection);
+    let request = hyper::Request::post(path)
+        .header(hyper::header::HOST, "tacit")
+        .header(hyper::header::CONTENT_TYPE, "application/json")
+        .body(Full::new(Bytes::from(body)))?;
+    let response = sender.send_request(request).await?;
+    let status = response.status();
+    let body = response.into_body().collect().await?.to_bytes();
+    connection.abort();
+    Ok((status, body))
+}

@@ -1,0 +1,241 @@
+//! What operator verbs and the gateway say to each other: HTTP/JSON over a Unix socket.
+//!
+//! Each request is a type; it is sent by POST to its own path and answered by its response. A failure is
+//! answered by a [`Refusal`]. Private keys of clients do not occur: the verb makes them and keeps them.
+
+pub(crate) mod answers;
+pub(crate) mod client;
+pub(crate) mod server;
+pub(crate) mod socket;
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tacit_keys::PublicKey;
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use crate::{endpoint::EndpointOrigin, rfc3339::Rfc3339};
+
+/// Something that an operator verb asks of the gateway.
+pub(crate) trait Request: Serialize + DeserializeOwned + Send + 'static {
+    /// Where it is sent.
+    const PATH: &'static str;
+
+    /// What it is answered.
+    type Response: Serialize + DeserializeOwned + Send;
+}
+
+/// Declares requests, their paths and their responses, so that the list stands once.
+macro_rules! requests {
+    ($($(#[$doc:meta])* $name:ident { $($field:ident: $type:ty),* } $path:literal -> $response:ty;)*) => {
+        $(
+            $(#[$doc])*
+            #[derive(Deserialize, Serialize)]
+            #[serde(deny_unknown_fields)]
+            pub(crate) struct $name { $(pub(crate) $field: $type,)* }
+
+            impl Request for $name {
+                const PATH: &'static str = $path;
+                type Response = $response;
+            }
+        )*
+    };
+}
+
+requests! {
+    /// Asks how the gateway is.
+    ShowStatus {} "/status" -> Status;
+    /// Adds an account.
+    AddAccount { email: String, confirmation: Confirmation, days: Option<u32> }
+        "/account/add" -> Account;
+    /// Lists all accounts.
+    ListAccounts {} "/account/list" -> Vec<Account>;
+    /// Shows an account and its devices.
+    ShowAccount { account: String } "/account/show" -> AccountWithDevices;
+    /// Adds a device.
+    AddDevice { account: String, name: String, public_key: PublicKey }
+        "/device/add" -> DeviceWithConfig;
+    /// Lists an account's devices.
+    ListDevices { account: String } "/device/list" -> Vec<Device>;
+    /// Gives a device a new key and drops the old one.
+    RotateDevice { account: String, name: String, public_key: PublicKey }
+        "/device/rotate" -> DeviceWithConfig;
+    /// Removes a device.
+    RemoveDevice { account: String, name: String } "/device/remove" -> Device;
+    /// Lists an account's sessions.
+    ListSessions { account: String } "/session/list" -> Vec<Session>;
+}
+
+/// Why a request was not done, in one line.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct Refusal {
+    /// The line.
+    pub(crate) error: String,
+}
+
+/// Who agreed that the account's holder may use the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Confirmation {
+    /// The holder, who is of age.
+    OfAge,
+    /// A responsible adult, for a minor.
+    ResponsibleAdult,
+}
+
+/// How the gateway is.
+#[derive(Deserialize, Serialize)]
+pub(crate) struct Status {
+    /// Name of the TUN interface.
+    pub(crate) interface: String,
+    /// The gateway's WireGuard key.
+    pub(crate) public_key: PublicKey,
+    /// UDP addresses.
+    pub(crate) listen: Vec<SocketAddr>,
+    /// What client configs name; none if this host has no address.
+    pub(crate) endpoint: Option<String>,
+    /// Sessions now.
+    pub(crate) sessions: u64,
+    /// Devices registered.
+    pub(crate) devices_registered: u64,
+    /// Accounts.
+    pub(crate) accounts: u64,
+    /// The process that carries packets.
+    pub(crate) forwarder: ForwarderStatus,
+    /// The process that answers this.
+    pub(crate) control: ControlStatus,
+    /// Whole-gateway counters since the gateway started.
+    pub(crate) totals: TotalsStatus,
+}
+
+/// The process that carries packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) struct ForwarderStatus {
+    /// Its process id; none while it is being restarted.
+    pub(crate) pid: Option<u32>,
+    /// How often it had to be started again.
+    pub(crate) restarts: u64,
+    /// When it started.
+    pub(crate) since: Rfc3339,
+}
+
+/// The control process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) struct ControlStatus {
+    /// Its process id.
+    pub(crate) pid: u32,
+}
+
+/// Whole-gateway counters since the gateway started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) struct TotalsStatus {
+    /// Packets from devices.
+    pub(crate) inbound_packets: u64,
+    /// Their bytes.
+    pub(crate) inbound_bytes: u64,
+    /// Packets to devices.
+    pub(crate) outbound_packets: u64,
+    /// Their bytes.
+    pub(crate) outbound_bytes: u64,
+    /// Handshakes completed.
+    pub(crate) handshakes: u64,
+    /// Dropped packets by reason.
+    pub(crate) drops: BTreeMap<String, u64>,
+}
+
+/// An account.
+#[derive(Deserialize, Serialize)]
+pub(crate) struct Account {
+    /// Its number.
+    pub(crate) id: i64,
+    /// Its holder's e-mail address.
+    pub(crate) email: String,
+    /// Who agreed.
+    pub(crate) confirmation: Confirmation,
+    /// When it was added.
+    pub(crate) created_at: Rfc3339,
+    /// When its service ends; none is never.
+    pub(crate) service_until: Option<Rfc3339>,
+    /// How many devices it has.
+    pub(crate) devices: u32,
+    /// How many it may have.
+    pub(crate) device_limit: u32,
+}
+
+/// An account and its devices.
+#[derive(Deserialize, Serialize)]
+pub(crate) struct AccountWithDevices {
+    /// The account.
+    pub(crate) account: Account,
+    /// Its devices.
+    pub(crate) devices: Vec<Device>,
+}
+
+/// A device.
+#[derive(Deserialize, Serialize)]
+pub(crate) struct Device {
+    /// Its number; another one after its key was changed.
+    pub(crate) id: u64,
+    /// Its name, unique within the account.
+    pub(crate) name: String,
+    /// Its WireGuard key.
+    pub(crate) public_key: PublicKey,
+    /// Its address in the IPv4 tunnel network.
+    pub(crate) tunnel_v4: Ipv4Addr,
+    /// Its address in the IPv6 tunnel network.
+    pub(crate) tunnel_v6: Ipv6Addr,
+    /// When it was added, or its key last changed.
+    pub(crate) created_at: Rfc3339,
+}
+
+/// A device and all that its config needs besides the private key.
+#[derive(Deserialize, Serialize)]
+pub(crate) struct DeviceWithConfig {
+    /// The device.
+    pub(crate) device: Device,
+    /// The gateway's WireGuard key.
+    pub(crate) gateway_public_key: PublicKey,
+    /// The key shared with this device alone.
+    pub(crate) preshared_key: PresharedKeyText,
+    /// `host:port` of the gateway.
+    pub(crate) endpoint: String,
+    /// How sure the gateway is of it.
+    pub(crate) endpoint_origin: EndpointOrigin,
+    /// DNS servers.
+    pub(crate) dns: Vec<IpAddr>,
+    /// MTU of the tunnel in bytes.
+    pub(crate) mtu: u16,
+}
+
+/// A preshared key as text, wiped when dropped.
+#[derive(Deserialize, Serialize, Zeroize, ZeroizeOnDrop)]
+#[serde(transparent)]
+pub(crate) struct PresharedKeyText(String);
+
+impl PresharedKeyText {
+    /// Takes the text.
+    pub(crate) fn new(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// The text.
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A session of an account.
+#[derive(Deserialize, Serialize)]
+pub(crate) struct Session {
+    /// The device's name; none once it is removed.
+    pub(crate) device: Option<String>,
+    /// Where the customer connected from.
+    pub(crate) connecting_ip: IpAddr,
+    /// When it began.
+    pub(crate) began_at: Rfc3339,
+    /// When it ended; none while it lasts.
+    pub(crate) ended_at: Option<Rfc3339>,
+}

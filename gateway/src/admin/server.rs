@@ -1,0 +1,123 @@
+//! The gateway's side of the admin socket.
+
+use std::{future::Future, os::unix::net, sync::Arc};
+
+use anyhow::Context;
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::{ConnectInfo, State, connect_info::Connected},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::post,
+    serve::IncomingStream,
+};
+use tokio::net::UnixListener;
+
+use super::{
+    AddAccount, AddDevice, ListAccounts, ListDevices, ListSessions, Refusal, RemoveDevice, Request,
+    RotateDevice, ShowAccount, ShowStatus,
+};
+use crate::control::Gateway;
+
+/// The process at the other end of a connection, as the kernel vouches for it (`SO_PEERCRED`).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Caller {
+    /// The Unix user that it runs as.
+    pub(crate) uid: u32,
+}
+
+impl Connected<IncomingStream<'_, UnixListener>> for Caller {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        let uid = stream.io().peer_cred().map_or(u32::MAX, |credentials| credentials.uid());
+        Self { uid }
+    }
+}
+
+/// How a [`Request`] is answered.
+pub(crate) trait Answer: Request {
+    /// Does what is asked.
+    fn answer(
+        self,
+        gateway: Arc<Gateway>,
+        caller: Caller,
+    ) -> impl Future<Output = Result<Self::Response, Refused>> + Send;
+}
+
+/// A request that was not done: whose fault that is, and why.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    status: StatusCode,
+    error: String,
+}
+
+impl Refused {
+    /// Refuses what cannot be done as it was asked.
+    pub(crate) fn request(error: impl ToString) -> Self {
+        Self { status: StatusCode::UNPROCESSABLE_ENTITY, error: error.to_string() }
+    }
+
+    /// Reports that the gateway failed to do it.
+    pub(crate) fn fault(error: impl ToString) -> Self {
+        Self { status: StatusCode::INTERNAL_SERVER_ERROR, error: error.to_string() }
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        (self.status, Json(Refusal { error: self.error })).into_response()
+    }
+}
+
+/// Answers requests at `listener` until `stopped`, and those already begun after that.
+///
+/// # Errors
+/// If the socket fails.
+pub(crate) async fn serve(
+    listener: net::UnixListener,
+    gateway: Arc<Gateway>,
+    stopped: impl Future<Output = ()> + Send + 'static,
+) -> anyhow::Result<()> {
+    let listener = UnixListener::from_std(listener).context("listening at the admin socket")?;
+    let service = router().with_state(gateway).into_make_service_with_connect_info::<Caller>();
+    axum::serve(listener, service)
+        .with_graceful_shutdown(stopped)
+        .await
+        .context("answering at the admin socket")
+}
+
+fn router() -> Router<Arc<Gateway>> {
+    Router::new()
+        .route(ShowStatus::PATH, post(handle::<ShowStatus>))
+        .route(AddAccount::PATH, post(handle::<AddAccount>))
+        .route(ListAccounts::PATH, post(handle::<ListAccounts>))
+        .route(ShowAccount::PATH, post(handle::<ShowAccount>))
+        .route(AddDevice::PATH, post(handle::<AddDevice>))
+        .route(ListDevices::PATH, post(handle::<ListDevices>))
+        .route(RotateDevice::PATH, post(handle::<RotateDevice>))
+        .route(RemoveDevice::PATH, post(handle::<RemoveDevice>))
+        .route(ListSessions::PATH, post(handle::<ListSessions>))
+        .fallback(|| async {
+            Refused {
+                status: StatusCode::NOT_FOUND,
+                error: "the gateway does not know this request; is it another version?".into(),
+            }
+        })
+}
+
+async fn handle<R: Answer>(
+    State(gateway): State<Arc<Gateway>>,
+    ConnectInfo(caller): ConnectInfo<Caller>,
+    body: Bytes,
+) -> Result<Json<R::Response>, Refused>
+where
+    R::Response: 'static,
+{
+    let request: R = serde_json::from_slice(&body)
+        .map_err(|error| Refused::request(format!("the request is not understood: {error}")))?;
+    // A verb that is interrupted must not leave a change half done, so it is carried on without it.
+    match tokio::spawn(request.answer(gateway, caller)).await {
+        Ok(answer) => answer.map(Json),
+        Err(_) => Err(Refused::fault("the gateway failed to answer")),
+    }
+}

@@ -1,0 +1,189 @@
+//! The command line. Results go to stdout, all else to stderr; exit codes are 0 done, 1 failed, 2 usage.
+
+mod account;
+mod device;
+mod forwarder;
+mod print;
+mod session;
+mod status;
+
+use std::{path::Path, process::ExitCode};
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use tokio::runtime;
+
+use self::{
+    account::AccountVerb, device::DeviceVerb, forwarder::ForwarderArguments, print::Printable,
+    session::SessionVerb, status::StatusArguments,
+};
+use crate::{
+    admin::{Request, client},
+    config::{Overrides, Places, Settings},
+    control, log,
+};
+
+/// A WireGuard gateway that cannot keep a traffic log.
+#[derive(Parser)]
+#[command(
+    name = "tacit",
+    version,
+    arg_required_else_help = true,
+    after_help = "Examples:
+  tacit run                                        start the gateway
+  tacit account add ann@example.org --of-age       add an account
+  tacit device add ann@example.org laptop > laptop.conf
+                                                   add a device, keep its config
+  tacit status                                     see how the gateway is
+
+Every setting is a flag, a TACIT_… variable and a key of tacit.toml, in that order of precedence."
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    places: Places,
+
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Run the gateway in the foreground; makes keys and store on first start.
+    #[command(after_help = "Examples:
+  tacit run
+  tacit run --endpoint vpn.example.org --dns 9.9.9.9
+  tacit run --listen 0.0.0.0:443 --listen '[::]:443'
+  TACIT_ENDPOINT=vpn.example.org tacit run --config ./tacit.toml
+
+A second gateway on the same machine:
+  tacit run --data-dir /var/lib/tacit-2 --socket /run/tacit-2/admin.sock \\
+      --interface tacit1 --listen 0.0.0.0:51821 \\
+      --tunnel-v4 10.67.0.0/16 --tunnel-v6 fd67:7ac1:7::/64")]
+    Run(Box<Overrides>),
+
+    /// Show how the running gateway is.
+    Status(StatusArguments),
+
+    /// Add and look at accounts.
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  tacit account add ann@example.org --of-age
+  tacit account list"
+    )]
+    Account(AccountVerb),
+
+    /// Add, look at, rotate and remove devices.
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  tacit device add ann@example.org laptop > laptop.conf
+  tacit device remove ann@example.org laptop"
+    )]
+    Device(DeviceVerb),
+
+    /// Look at sessions.
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  tacit session list ann@example.org"
+    )]
+    Session(SessionVerb),
+
+    /// Carry packets; started by `tacit run` with its descriptors.
+    #[command(hide = true)]
+    Forwarder(ForwarderArguments),
+}
+
+impl Cli {
+    /// Does what the verb says.
+    pub(crate) fn run(self) -> ExitCode {
+        let done = match self.verb {
+            Verb::Forwarder(arguments) => return tacit_forwarder::run(&arguments.into()),
+            Verb::Run(overrides) => run_gateway(&self.places, &overrides),
+            verb => ask_gateway(&self.places, verb),
+        };
+        match done {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("tacit: {}", Printable(&format!("{error:#}")));
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+fn run_gateway(places: &Places, overrides: &Overrides) -> anyhow::Result<()> {
+    let settings = Settings::load(places, overrides)?;
+    log::start(settings.log.into());
+    runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("starting threads")?
+        .block_on(control::run(settings))
+}
+
+fn ask_gateway(places: &Places, verb: Verb) -> anyhow::Result<()> {
+    let gateway = RunningGateway { socket_path: &places.socket_path()? };
+    runtime::Builder::new_current_thread().enable_all().build().context("starting")?.block_on(
+        async {
+            match verb {
+                Verb::Status(arguments) => status::run(&gateway, arguments).await,
+                Verb::Account(verb) => account::run(&gateway, verb).await,
+                Verb::Device(verb) => device::run(&gateway, verb).await,
+                Verb::Session(verb) => session::run(&gateway, verb).await,
+                Verb::Run(_) | Verb::Forwarder(_) => Ok(()),
+            }
+        },
+    )
+}
+
+/// The gateway that an operator verb asks.
+struct RunningGateway<'a> {
+    socket_path: &'a Path,
+}
+
+impl RunningGateway<'_> {
+    async fn ask<R: Request>(&self, request: R) -> anyhow::Result<R::Response> {
+        client::call(self.socket_path, request).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn commands(command: &clap::Command) -> Vec<&clap::Command> {
+        let below = command.get_subcommands().filter(|below| below.get_name() != "help");
+        below.flat_map(|below| [vec![below], commands(below)].concat()).collect()
+    }
+
+    #[test]
+    fn command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_has_examples() {
+        for verb in commands(&Cli::command()) {
+            let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(verb.is_hide_set() || help.starts_with("Examples:\n  "), "{}", verb.get_name());
+        }
+    }
+
+    #[test]
+    fn every_setting_is_a_flag_a_variable_and_a_key() {
+        let settings = serde_json::to_value(Settings::default()).unwrap();
+        let command = Cli::command();
+        let run = command.find_subcommand("run").unwrap();
+        for key in settings.as_object().unwrap().keys() {
+            let flag = run.get_arguments().chain(command.get_arguments());
+            let flag = flag.into_iter().find(|flag| flag.get_long() == Some(key));
+            let variable = format!("TACIT_{}", key.replace('-', "_").to_uppercase());
+            let named = flag.and_then(|flag| flag.get_env()).and_then(|name| name.to_str());
+            assert_eq!(named, Some(variable.as_str()), "{key}");
+        }
+    }
+}

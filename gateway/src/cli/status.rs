@@ -1,0 +1,88 @@
+//! `tacit status`.
+
+use clap::Args;
+
+use super::{
+    RunningGateway,
+    print::{Output, pairs},
+};
+use crate::admin::{ShowStatus, Status};
+
+#[derive(Args)]
+#[command(after_help = "Examples:
+  tacit status
+  tacit status --json
+  tacit status --socket /run/tacit-2/admin.sock")]
+pub(super) struct StatusArguments {
+    #[command(flatten)]
+    output: Output,
+}
+
+pub(super) async fn run(
+    gateway: &RunningGateway<'_>,
+    arguments: StatusArguments,
+) -> anyhow::Result<()> {
+    let status = gateway.ask(ShowStatus {}).await?;
+    arguments.output.print(&status, text)
+}
+
+fn text(status: &Status) -> String {
+    let listen: Vec<_> = status.listen.iter().map(ToString::to_string).collect();
+    let totals = &status.totals;
+    let mut lines = vec![
+        ("interface", status.interface.clone()),
+        ("public key", status.public_key.to_string()),
+        ("listen", listen.join(", ")),
+        ("endpoint", status.endpoint.clone().unwrap_or_else(|| "none found".into())),
+        ("sessions", status.sessions.to_string()),
+        ("devices", status.devices_registered.to_string()),
+        ("accounts", status.accounts.to_string()),
+        ("forwarder", forwarder(status)),
+        ("control", format!("pid {}", status.control.pid)),
+        ("inbound", packets(totals.inbound_packets, totals.inbound_bytes)),
+        ("outbound", packets(totals.outbound_packets, totals.outbound_bytes)),
+        ("handshakes", totals.handshakes.to_string()),
+    ];
+    let dropped = totals.drops.iter().filter(|(_, count)| **count > 0);
+    let dropped: Vec<_> = dropped.map(|(reason, count)| format!("{reason} {count}")).collect();
+    let dropped = if dropped.is_empty() { "none".into() } else { dropped.join(", ") };
+    lines.push(("dropped", dropped));
+    pairs(lines)
+}
+
+fn forwarder(status: &Status) -> String {
+    let forwarder = &status.forwarder;
+    let restarts = match forwarder.restarts {
+        0 => String::new(),
+        1 => ", restarted once".into(),
+        restarts => format!(", restarted {restarts} times"),
+    };
+    match forwarder.pid {
+        Some(pid) => format!("pid {pid} since {}{restarts}", forwarder.since),
+        None => format!("starting again{restarts}"),
+    }
+}
+
+fn packets(packets: u64, bytes: u64) -> String {
+    format!("{packets} packets, {}", byte_count(bytes))
+}
+
+fn byte_count(bytes: u64) -> String {
+    let units = [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    match units.iter().find(|(size, _)| bytes >= *size) {
+        Some((size, unit)) => format!("{:.1} {unit}", bytes as f64 / *size as f64),
+        None => format!("{bytes} B"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_counted_in_readable_units() {
+        assert_eq!(byte_count(1023), "1023 B");
+        assert_eq!(byte_count(1536), "1.5 KiB");
+        assert_eq!(byte_count(3 << 30), "3.0 GiB");
+    }
+}

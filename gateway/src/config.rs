@@ -1,0 +1,470 @@
+//! Settings: a flag goes before a `TACIT_…` variable, before a key of `tacit.toml`, before the default.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    thread,
+};
+
+use anyhow::{Context, bail, ensure};
+use clap::Args;
+use figment::{
+    Figment,
+    error::Kind,
+    providers::{Format, Serialized, Toml},
+};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use serde::{Deserialize, Serialize};
+use tracing::Level;
+
+use crate::{endpoint::Endpoint, host::ServedPort};
+
+/// Where `tacit.toml` is looked for unless told otherwise.
+pub(crate) const CONFIG_PATH: &str = "/etc/tacit/tacit.toml";
+
+/// Where the admin socket is unless told otherwise.
+pub(crate) const SOCKET_PATH: &str = "/run/tacit/admin.sock";
+
+/// The most workers a gateway can have.
+const MAX_WORKERS: usize = 64;
+
+/// The largest MTU: a jumbo frame less the outer headers.
+const MAX_MTU: u16 = 8920;
+
+/// What the log shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum LogLevel {
+    /// Only what failed.
+    Error,
+    /// Also what went wrong and was mended.
+    Warn,
+    /// Also what happened.
+    Info,
+    /// Also details.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl From<LogLevel> for Level {
+    fn from(level: LogLevel) -> Self {
+        match level {
+            LogLevel::Error => Self::ERROR,
+            LogLevel::Warn => Self::WARN,
+            LogLevel::Info => Self::INFO,
+            LogLevel::Debug => Self::DEBUG,
+            LogLevel::Trace => Self::TRACE,
+        }
+    }
+}
+
+/// Settings given as flags or `TACIT_…` variables.
+#[derive(Args, Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Overrides {
+    /// Directory of the store and the gateway's key [default: /var/lib/tacit].
+    #[arg(long, env = "TACIT_DATA_DIR", value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data_dir: Option<PathBuf>,
+
+    /// Name of the TUN interface [default: tacit0].
+    #[arg(long, env = "TACIT_INTERFACE", value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interface: Option<String>,
+
+    /// UDP address to listen on, one per family [default: 0.0.0.0:51820 and [::]:51820].
+    #[arg(long, env = "TACIT_LISTEN", value_name = "ADDR:PORT", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    listen: Vec<SocketAddr>,
+
+    /// Address that client configs name [default: the first public address of this host].
+    #[arg(long, env = "TACIT_ENDPOINT", value_name = "HOST[:PORT]")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    endpoint: Option<Endpoint>,
+
+    /// IPv4 network of the tunnel [default: 10.66.0.0/16].
+    #[arg(long, env = "TACIT_TUNNEL_V4", value_name = "NET")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tunnel_v4: Option<Ipv4Net>,
+
+    /// IPv6 network of the tunnel [default: fd66:7ac1:7::/64].
+    #[arg(long, env = "TACIT_TUNNEL_V6", value_name = "NET")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tunnel_v6: Option<Ipv6Net>,
+
+    /// MTU of the tunnel in bytes [default: 1420].
+    #[arg(long, env = "TACIT_MTU", value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mtu: Option<u16>,
+
+    /// DNS server that client configs name; repeatable [default: 9.9.9.9 and 2620:fe::fe].
+    #[arg(long, env = "TACIT_DNS", value_name = "IP", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    dns: Vec<IpAddr>,
+
+    /// Threads that carry packets [default: one per core].
+    #[arg(long, env = "TACIT_WORKERS", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    workers: Option<usize>,
+
+    /// Let devices reach each other.
+    #[arg(
+        long,
+        env = "TACIT_ALLOW_DEVICE_TO_DEVICE",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_name = "BOOL"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allow_device_to_device: Option<bool>,
+
+    /// Private network that devices may reach; repeatable.
+    #[arg(long, env = "TACIT_ALLOW_PRIVATE", value_name = "NET", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    allow_private: Vec<IpNet>,
+
+    /// Port of the gateway itself that devices may reach, such as udp/53; repeatable.
+    #[arg(long, env = "TACIT_SERVE", value_name = "PROTOCOL/PORT", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    serve: Vec<ServedPort>,
+
+    /// Devices that an account may have [default: 5].
+    #[arg(long, env = "TACIT_DEVICE_LIMIT", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device_limit: Option<u32>,
+
+    /// What the log on stderr shows [default: info].
+    #[arg(long, env = "TACIT_LOG", value_name = "LEVEL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log: Option<LogLevel>,
+}
+
+/// Where to find the gateway and its settings; taken by every verb.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct Places {
+    /// Settings file [default: /etc/tacit/tacit.toml, if it exists].
+    #[arg(long, env = "TACIT_CONFIG", value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+
+    /// The running gateway's admin socket [default: /run/tacit/admin.sock].
+    #[arg(long, env = "TACIT_SOCKET", value_name = "FILE", global = true)]
+    socket: Option<PathBuf>,
+}
+
+impl Places {
+    /// The admin socket: from flag, variable, a readable settings file, or the default.
+    ///
+    /// # Errors
+    /// If a settings file was named and cannot be read.
+    pub(crate) fn socket_path(&self) -> anyhow::Result<PathBuf> {
+        if let Some(path) = &self.socket {
+            return Ok(path.clone());
+        }
+        let Some(file) = self.read_config(Unreadable::Passed)? else {
+            return Ok(SOCKET_PATH.into());
+        };
+        match Figment::from(Toml::string(&file.text)).extract_inner("socket") {
+            Ok(path) => Ok(path),
+            Err(error) if error.missing() => Ok(SOCKET_PATH.into()),
+            Err(error) => bail!(explain(&error, &file.path)),
+        }
+    }
+
+    fn read_config(&self, unreadable: Unreadable) -> anyhow::Result<Option<ConfigFile>> {
+        let path = self.config.as_deref().unwrap_or(Path::new(CONFIG_PATH));
+        match std::fs::read_to_string(path) {
+            Ok(text) => Ok(Some(ConfigFile { path: path.into(), text })),
+            Err(_) if self.config.is_none() && unreadable == Unreadable::Passed => Ok(None),
+            Err(error) if self.config.is_none() && error.kind() == io::ErrorKind::NotFound => {
+                Ok(None)
+            }
+            Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
+        }
+    }
+}
+
+/// What becomes of a default settings file that cannot be read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Unreadable {
+    Passed,
+    Refused,
+}
+
+struct ConfigFile {
+    path: PathBuf,
+    text: String,
+}
+
+/// The settings of a gateway, complete and checked.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Settings {
+    /// Directory of the store and the gateway's key.
+    pub(crate) data_dir: PathBuf,
+    /// The admin socket.
+    pub(crate) socket: PathBuf,
+    /// Name of the TUN interface.
+    pub(crate) interface: String,
+    /// UDP addresses to listen on, at most one per family.
+    pub(crate) listen: Vec<SocketAddr>,
+    /// What client configs name, if the operator said so.
+    pub(crate) endpoint: Option<Endpoint>,
+    /// IPv4 network of the tunnel.
+    pub(crate) tunnel_v4: Ipv4Net,
+    /// IPv6 network of the tunnel.
+    pub(crate) tunnel_v6: Ipv6Net,
+    /// MTU of the tunnel in bytes.
+    pub(crate) mtu: u16,
+    /// DNS servers that client configs name.
+    pub(crate) dns: Vec<IpAddr>,
+    /// Threads that carry packets.
+    pub(crate) workers: usize,
+    /// Whether devices may reach each other.
+    pub(crate) allow_device_to_device: bool,
+    /// Private networks that devices may reach.
+    pub(crate) allow_private: Vec<IpNet>,
+    /// Ports of the gateway itself that devices may reach.
+    pub(crate) serve: Vec<ServedPort>,
+    /// Devices that an account may have.
+    pub(crate) device_limit: u32,
+    /// What the log shows.
+    pub(crate) log: LogLevel,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            data_dir: "/var/lib/tacit".into(),
+            socket: SOCKET_PATH.into(),
+            interface: "tacit0".into(),
+            listen: vec![
+                (Ipv4Addr::UNSPECIFIED, 51820).into(),
+                (Ipv6Addr::UNSPECIFIED, 51820).into(),
+            ],
+            endpoint: None,
+            tunnel_v4: Ipv4Net::new_assert(Ipv4Addr::new(10, 66, 0, 0), 16),
+            tunnel_v6: Ipv6Net::new_assert(Ipv6Addr::new(0xfd66, 0x7ac1, 7, 0, 0, 0, 0, 0), 64),
+            mtu: 1420,
+            dns: vec![
+                Ipv4Addr::new(9, 9, 9, 9).into(),
+                Ipv6Addr::new(0x2620, 0xfe, 0, 0, 0, 0, 0, 0xfe).into(),
+            ],
+            workers: thread::available_parallelism().map_or(1, NonZeroUsize::get).min(MAX_WORKERS),
+            allow_device_to_device: false,
+            allow_private: Vec::new(),
+            serve: Vec::new(),
+            device_limit: 5,
+            log: LogLevel::Info,
+        }
+    }
+}
+
+impl Settings {
+    /// Puts the settings together and checks them.
+    ///
+    /// # Errors
+    /// One line that names the setting, where it stands, and what it must be.
+    pub(crate) fn load(places: &Places, overrides: &Overrides) -> anyhow::Result<Self> {
+        let file = places.read_config(Unreadable::Refused)?;
+        let mut figment = Figment::from(Serialized::defaults(Self::default()));
+        if let Some(file) = &file {
+            figment = figment.merge(Toml::string(&file.text));
+        }
+        figment = figment.merge(Serialized::defaults(overrides));
+        if let Some(socket) = &places.socket {
+            figment = figment.merge(Serialized::default("socket", socket));
+        }
+        let path = file.as_ref().map_or(Path::new(CONFIG_PATH), |file| &file.path);
+        let settings: Self = match figment.extract() {
+            Ok(settings) => settings,
+            Err(error) => bail!(explain(&error, path)),
+        };
+        settings.check()?;
+        Ok(settings)
+    }
+
+    /// Checks what [`crate::host::preflight`] does not.
+    fn check(&self) -> anyhow::Result<()> {
+        ensure!(self.data_dir.is_absolute(), "`data-dir` must be an absolute path");
+        self.check_listen()?;
+        self.check_tunnel()?;
+        ensure!(
+            (1..=MAX_WORKERS).contains(&self.workers),
+            "`workers` is {}, but must be 1 to {MAX_WORKERS}",
+            self.workers
+        );
+        ensure!(self.device_limit >= 1, "`device-limit` is 0, but must be at least 1");
+        for net in &self.allow_private {
+            ensure!(
+                net.addr() == net.network(),
+                "`allow-private` has {net}, which is not a network; write {}",
+                net.trunc()
+            );
+        }
+        Ok(())
+    }
+
+    fn check_listen(&self) -> anyhow::Result<()> {
+        ensure!(!self.listen.is_empty(), "`listen` is empty; name at least one ADDR:PORT");
+        ensure!(
+            self.listen.iter().all(|listen| listen.port() != 0),
+            "`listen` has port 0; clients must know the port, so name one"
+        );
+        Ok(())
+    }
+
+    fn check_tunnel(&self) -> anyhow::Result<()> {
+        ensure!(
+            self.tunnel_v4.addr() == self.tunnel_v4.network(),
+            "`tunnel-v4` is {}, which is not a network; write {}",
+            self.tunnel_v4,
+            self.tunnel_v4.trunc()
+        );
+        ensure!(
+            self.tunnel_v6.addr() == self.tunnel_v6.network(),
+            "`tunnel-v6` is {}, which is not a network; write {}",
+            self.tunnel_v6,
+            self.tunnel_v6.trunc()
+        );
+        ensure!(self.mtu <= MAX_MTU, "`mtu` is {}, but must be at most {MAX_MTU}", self.mtu);
+        Ok(())
+    }
+}
+
+/// Says in one line what is wrong in the settings file at `path`.
+fn explain(error: &figment::Error, path: &Path) -> String {
+    let key = error.path.join(".");
+    let path = path.display();
+    match &error.kind {
+        Kind::UnknownField(field, known) => {
+            let hyphened = field.replace('_', "-");
+            let hint = if known.contains(&hyphened.as_str()) {
+                format!("write `{hyphened}`")
+            } else {
+                "`tacit run --help` names them all".into()
+            };
+            format!("{path}: unknown setting `{field}`; {hint}")
+        }
+        kind if key.is_empty() => format!("{path}: {}", one_line(&kind.to_string())),
+        kind => format!("{path}: `{key}`: {}", one_line(&kind.to_string())),
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, io::Write};
+
+    use super::*;
+
+    fn places(toml: &str) -> (Places, tempfile::NamedTempFile) {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(toml.as_bytes()).unwrap();
+        (Places { config: Some(file.path().into()), socket: None }, file)
+    }
+
+    fn refusal(toml: &str) -> String {
+        let (places, file) = places(toml);
+        let error = Settings::load(&places, &Overrides::default()).unwrap_err();
+        format!("{error:#}").replace(&file.path().display().to_string(), "FILE")
+    }
+
+    #[test]
+    fn defaults_are_valid() {
+        assert!(Settings::default().check().is_ok());
+    }
+
+    #[test]
+    fn file_goes_before_default_and_flag_before_file() {
+        let (places, _file) = places("mtu = 1400\ninterface = \"vpn0\"\nlisten = [\"1.2.3.4:5\"]");
+        let overrides = Overrides { mtu: Some(1300), ..Overrides::default() };
+        let settings = Settings::load(&places, &overrides).unwrap();
+        assert_eq!(settings.mtu, 1300);
+        assert_eq!(settings.interface, "vpn0");
+        assert_eq!(settings.listen, ["1.2.3.4:5".parse().unwrap()]);
+        assert_eq!(settings.device_limit, 5);
+    }
+
+    #[test]
+    fn switch_of_the_file_can_be_turned_off() {
+        let (places, _file) = places("allow-device-to-device = true");
+        let on = Settings::load(&places, &Overrides::default()).unwrap();
+        assert!(on.allow_device_to_device);
+        let overrides = Overrides { allow_device_to_device: Some(false), ..Overrides::default() };
+        let off = Settings::load(&places, &overrides).unwrap();
+        assert!(!off.allow_device_to_device);
+    }
+
+    #[test]
+    fn list_may_be_empty() {
+        let (places, _file) = places("dns = []");
+        assert!(Settings::load(&places, &Overrides::default()).unwrap().dns.is_empty());
+    }
+
+    #[test]
+    fn unknown_key_is_named_with_its_file() {
+        assert_eq!(
+            refusal("colour = 1"),
+            "FILE: unknown setting `colour`; `tacit run --help` names them all"
+        );
+        assert_eq!(
+            refusal("data_dir = \"/x\""),
+            "FILE: unknown setting `data_dir`; write `data-dir`"
+        );
+    }
+
+    #[test]
+    fn wrong_value_is_named_with_its_key() {
+        assert_eq!(
+            refusal("mtu = \"big\""),
+            "FILE: `mtu`: invalid type: found string \"big\", expected u16"
+        );
+        assert!(refusal("serve = [\"icmp/1\"]").starts_with("FILE: `serve.0`: "));
+    }
+
+    #[test]
+    fn refusals_are_one_line() {
+        let broken = [
+            "mtu =",
+            "mtu = 9000",
+            "workers = 0",
+            "device-limit = 0",
+            "data-dir = \"here\"",
+            "listen = []",
+            "listen = [\"0.0.0.0:0\"]",
+            "tunnel-v4 = \"10.66.0.1/16\"",
+            "tunnel-v6 = \"fd00::1/64\"",
+            "allow-private = [\"10.0.0.1/8\"]",
+            "endpoint = \"two words\"",
+        ];
+        for toml in broken {
+            let refusal = refusal(toml);
+            assert!(!refusal.contains('\n'), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn named_file_must_exist() {
+        let (places, file) = places("");
+        fs::remove_file(file.path()).unwrap();
+        assert!(Settings::load(&places, &Overrides::default()).is_err());
+        assert!(places.socket_path().is_err());
+    }
+
+    #[test]
+    fn socket_is_found_through_the_file() {
+        let (mut places, _file) = places("socket = \"/tmp/a.sock\"\nmtu = 1400");
+        assert_eq!(places.socket_path().unwrap(), Path::new("/tmp/a.sock"));
+        places.socket = Some("/tmp/b.sock".into());
+        assert_eq!(places.socket_path().unwrap(), Path::new("/tmp/b.sock"));
+        let settings = Settings::load(&places, &Overrides::default()).unwrap();
+        assert_eq!(settings.socket, Path::new("/tmp/b.sock"));
+    }
+}

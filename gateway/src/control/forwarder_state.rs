@@ -1,0 +1,129 @@
+//! What `status` says of the forwarder: which process it is, and whole-gateway totals.
+
+use parking_lot::Mutex;
+use tacit_messages::{DropReason, Totals, UnixSeconds};
+
+use crate::admin::{ForwarderStatus, TotalsStatus};
+
+/// The forwarder as control last heard of it.
+#[derive(Debug)]
+pub(crate) struct ForwarderState {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    pid: Option<u32>,
+    restarts: u64,
+    since: UnixSeconds,
+    /// Counters of the forwarders before this one.
+    before: Totals,
+    now: Totals,
+}
+
+impl ForwarderState {
+    /// The state before the first forwarder.
+    pub(crate) fn new(since: UnixSeconds) -> Self {
+        let (before, now) = (Totals::default(), Totals::default());
+        Self { inner: Mutex::new(Inner { pid: None, restarts: 0, since, before, now }) }
+    }
+
+    /// Notes that the first forwarder runs.
+    pub(crate) fn started(&self, pid: Option<u32>, since: UnixSeconds) {
+        let mut inner = self.inner.lock();
+        (inner.pid, inner.since) = (pid, since);
+    }
+
+    /// Notes that another forwarder runs; returns how many restarts there were.
+    pub(crate) fn restarted(&self, pid: Option<u32>, since: UnixSeconds) -> u64 {
+        let mut inner = self.inner.lock();
+        (inner.pid, inner.since) = (pid, since);
+        inner.restarts += 1;
+        inner.restarts
+    }
+
+    /// Notes that the forwarder is gone; its counters are kept.
+    pub(crate) fn died(&self) {
+        let mut inner = self.inner.lock();
+        inner.pid = None;
+        inner.before = sum(&inner.before, &inner.now);
+        inner.now = Totals::default();
+    }
+
+    /// Takes the forwarder's counters.
+    pub(crate) fn counted(&self, totals: Totals) {
+        self.inner.lock().now = totals;
+    }
+
+    /// Sessions now.
+    pub(crate) fn sessions(&self) -> u64 {
+        self.inner.lock().now.sessions
+    }
+
+    /// Which process the forwarder is.
+    pub(crate) fn status(&self) -> ForwarderStatus {
+        let inner = self.inner.lock();
+        ForwarderStatus { pid: inner.pid, restarts: inner.restarts, since: inner.since.into() }
+    }
+
+    /// Counters since the gateway started.
+    pub(crate) fn totals(&self) -> TotalsStatus {
+        let inner = self.inner.lock();
+        let totals = sum(&inner.before, &inner.now);
+        TotalsStatus {
+            inbound_packets: totals.inbound_packets,
+            inbound_bytes: totals.inbound_bytes,
+            outbound_packets: totals.outbound_packets,
+            outbound_bytes: totals.outbound_bytes,
+            handshakes: totals.handshakes,
+            drops: DropReason::ALL
+                .iter()
+                .map(|reason| (reason.name().into(), totals.dropped(*reason)))
+                .collect(),
+        }
+    }
+}
+
+/// Adds the counters of two forwarders; the sessions are those of `now`.
+fn sum(before: &Totals, now: &Totals) -> Totals {
+    let mut sum = now.clone();
+    sum.inbound_packets += before.inbound_packets;
+    sum.inbound_bytes += before.inbound_bytes;
+    sum.outbound_packets += before.outbound_packets;
+    sum.outbound_bytes += before.outbound_bytes;
+    sum.handshakes += before.handshakes;
+    sum.drops.iter_mut().zip(before.drops).for_each(|(sum, before)| *sum += before);
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn totals(inbound_packets: u64, malformed: u64) -> Totals {
+        let mut totals = Totals { inbound_packets, sessions: 3, ..Totals::default() };
+        totals.drops[DropReason::Malformed as usize] = malformed;
+        totals
+    }
+
+    #[test]
+    fn counters_outlive_the_forwarder_and_sessions_do_not() {
+        let state = ForwarderState::new(UnixSeconds(0));
+        state.started(Some(1), UnixSeconds(1));
+        state.counted(totals(10, 2));
+        state.died();
+        assert_eq!(state.sessions(), 0);
+        assert_eq!(state.status().pid, None);
+        assert_eq!(state.restarted(Some(2), UnixSeconds(2)), 1);
+        state.counted(totals(5, 1));
+        assert_eq!(state.totals().inbound_packets, 15);
+        assert_eq!(state.totals().drops["malformed"], 3);
+        assert_eq!(state.sessions(), 3);
+    }
+
+    #[test]
+    fn every_reason_has_its_name() {
+        let state = ForwarderState::new(UnixSeconds(0));
+        assert_eq!(state.totals().drops.len(), DropReason::ALL.len());
+    }
+}

@@ -1,0 +1,281 @@
+//! The control process: everything of the gateway that does not touch a packet.
+//!
+//! The start, in order: what the host lacks is found out before anything is changed; then the data directory is
+//! taken, the key and the store are opened, the admin socket is bound, the network is raised, and the forwarder is
+//! started. The stop goes the same way back and leaves the host as it was.
+
+mod data_dir;
+mod departures;
+mod forwarder;
+mod forwarder_state;
+mod link;
+mod lookup;
+mod outbox;
+mod session_writer;
+mod supervisor;
+
+use std::{io, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use parking_lot::Mutex;
+use tacit_accounts::{Store, TunnelPool};
+use tacit_keys::{PrivateKey, PublicKey, gateway_key};
+use tacit_messages::{DeviceId, UnixSeconds, clock::Instant};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+    task::JoinHandle,
+    time::{interval, sleep, timeout},
+};
+
+use self::{
+    data_dir::DataDir, departures::Departures, forwarder::Forwarder,
+    forwarder_state::ForwarderState, outbox::Outbox, session_writer::SessionWriter,
+    supervisor::Supervisor,
+};
+use crate::{
+    admin::{server, socket::AdminSocket},
+    config::Settings,
+    host::{self, HostError, HostSettings, Network},
+    log,
+};
+
+/// Between two notes in the store that the gateway is alive.
+const ALIVE_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Between two looks at who is gone.
+const DEPARTURE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long each step of stopping may take.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a killed predecessor's forwarder may take to let go of the interface.
+const PREDECESSOR_PATIENCE: Duration = Duration::from_millis(600);
+
+/// What requests at the admin socket work with.
+pub(crate) struct Gateway {
+    /// The settings.
+    pub(crate) settings: Arc<Settings>,
+    /// The gateway's WireGuard key.
+    pub(crate) public_key: PublicKey,
+    /// Accounts, devices and sessions.
+    pub(crate) store: Store,
+    /// What `status` says of the forwarder.
+    pub(crate) forwarder: Arc<ForwarderState>,
+    outbox: Arc<Outbox>,
+}
+
+impl Gateway {
+    /// Has the forwarder drop a device that the store no longer has; returns once that is said.
+    pub(crate) async fn revoke(&self, device: DeviceId) {
+        self.outbox.revoke(device).await;
+    }
+}
+
+/// Runs the gateway until SIGTERM, SIGINT or SIGHUP.
+///
+/// # Errors
+/// What kept it from starting; then the host is as it was.
+pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
+    let mut stop_signal = stop_signal().context("catching signals")?;
+    let host_settings = host_settings(&settings);
+    preflight(&host_settings).await?;
+    let data_dir = DataDir::take(&settings.data_dir)?;
+    let identity = gateway_key::load_or_create(&data_dir.key_path())?;
+    let store = open_store(&settings, &data_dir).await?;
+    let (socket, listener) = AdminSocket::bind(&settings.socket)?;
+
+    let running = Running::start(settings, &host_settings, identity, store.clone()).await;
+    let running = match running {
+        Ok(running) => running,
+        Err(error) => {
+            store.close().await;
+            return Err(error);
+        }
+    };
+    let (stop, stopped) = watch::channel(false);
+    let (gateway, mut admin_stop) = (Arc::clone(&running.gateway), stopped.clone());
+    let until_stop = async move { supervisor::stopped(&mut admin_stop).await };
+    let admin = tokio::spawn(server::serve(listener, gateway, until_stop));
+    let supervised = tokio::spawn(running.run(stopped));
+    log::ready(host_settings.workers, std::process::id());
+
+    stop_signal.recv().await;
+    log::stopping();
+    let _ = stop.send(true);
+    let outcome = supervised.await;
+    if !matches!(timeout(STOP_PATIENCE, admin).await, Ok(Ok(Ok(())))) {
+        log::stop_failed(&"a request at the admin socket was cut short");
+    }
+    store.close().await;
+    drop(socket);
+    outcome.context("the supervisor failed")?;
+    log::stopped();
+    Ok(())
+}
+
+/// A gateway whose forwarder carries packets.
+struct Running {
+    gateway: Arc<Gateway>,
+    supervisor: Supervisor,
+    forwarder: Forwarder,
+}
+
+impl Running {
+    /// Raises the network and starts the forwarder; undoes it all if that fails.
+    async fn start(
+        settings: Settings,
+        host_settings: &HostSettings,
+        identity: PrivateKey,
+        store: Store,
+    ) -> anyhow::Result<Self> {
+        let network = Network::raise(host_settings).await?;
+        let outbox = Arc::new(Outbox::default());
+        let gateway = Arc::new(Gateway {
+            settings: Arc::new(settings),
+            public_key: identity.public_key(),
+            store: store.clone(),
+            forwarder: Arc::new(ForwarderState::new(UnixSeconds::now())),
+            outbox: Arc::clone(&outbox),
+        });
+        let supervisor = Supervisor {
+            settings: Arc::clone(&gateway.settings),
+            network,
+            identity,
+            lookups: lookup::start(store.clone(), Arc::clone(&outbox)),
+            outbox,
+            sessions: SessionWriter::start(store),
+            state: Arc::clone(&gateway.forwarder),
+            departures: Arc::new(Mutex::new(Departures::default())),
+        };
+        match supervisor.start().await {
+            Ok(forwarder) => Ok(Self { gateway, supervisor, forwarder }),
+            Err(error) => {
+                supervisor.network.lower().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Carries on until `stop` says so, then ends the sessions and lowers the network.
+    async fn run(self, mut stop: watch::Receiver<bool>) {
+        let Self { gateway, supervisor, forwarder } = self;
+        let store = &gateway.store;
+        let alive = note_alive(store.clone());
+        let cleaning = clean_departed(store.clone(), Arc::clone(&supervisor.departures));
+        supervisor.run(forwarder, &mut stop).await;
+
+        alive.abort();
+        cleaning.abort();
+        supervisor.sessions.finish(STOP_PATIENCE).await;
+        if let Err(error) = store.alive(UnixSeconds::now()).await {
+            log::alive_not_written(&error);
+        }
+        let gone = supervisor.departures.lock().take_all();
+        if timeout(STOP_PATIENCE, forget(store, gone)).await.is_err() {
+            log::stop_failed(&"not all connection-tracking entries are deleted");
+        }
+        supervisor.network.lower().await;
+    }
+}
+
+/// Checks the host, giving the forwarder of a killed predecessor a moment to be gone.
+async fn preflight(settings: &HostSettings) -> Result<(), HostError> {
+    let began = Instant::now();
+    loop {
+        match host::preflight(settings).await {
+            Err(HostError::InterfaceExists(_))
+                if Instant::now().since(began) < PREDECESSOR_PATIENCE =>
+            {
+                sleep(Duration::from_millis(50)).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+fn host_settings(settings: &Settings) -> HostSettings {
+    HostSettings {
+        interface: settings.interface.clone(),
+        mtu: settings.mtu,
+        tunnel_v4: settings.tunnel_v4,
+        tunnel_v6: settings.tunnel_v6,
+        listen: settings.listen.clone(),
+        workers: settings.workers,
+        allow_device_to_device: settings.allow_device_to_device,
+        allow_private: settings.allow_private.clone(),
+        served_ports: settings.serve.clone(),
+        state_dir: settings.data_dir.clone(),
+    }
+}
+
+/// Opens the store and closes what a crash left open in it.
+async fn open_store(settings: &Settings, data_dir: &DataDir) -> anyhow::Result<Store> {
+    let pool = TunnelPool::new(settings.tunnel_v4, settings.tunnel_v6)?;
+    let store =
+        Store::open(&data_dir.store_path(), pool).await?.with_device_limit(settings.device_limit);
+    let rows = store.close_open_sessions().await?;
+    if rows > 0 {
+        log::open_sessions_closed(rows);
+    }
+    store.alive(UnixSeconds::now()).await?;
+    Ok(store)
+}
+
+/// Notes now and then that the gateway is alive.
+fn note_alive(store: Store) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let mut ticks = interval(ALIVE_INTERVAL);
+        loop {
+            ticks.tick().await;
+            if let Err(error) = store.alive(UnixSeconds::now()).await {
+                log::alive_not_written(&error);
+            }
+        }
+    })
+}
+
+/// Deletes the kernel's connection-tracking entries of devices whose session is over.
+fn clean_departed(store: Store, departures: Arc<Mutex<Departures>>) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let mut ticks = interval(DEPARTURE_INTERVAL);
+        loop {
+            ticks.tick().await;
+            let gone = departures.lock().take_gone(Instant::now());
+            forget(&store, gone).await;
+        }
+    })
+}
+
+async fn forget(store: &Store, devices: Vec<DeviceId>) {
+    for device in devices {
+        if let Ok(Some((v4, v6))) = store.tunnel_addresses(device).await {
+            host::conntrack::forget(v4, v6).await;
+        }
+    }
+}
+
+/// The signals that stop the gateway.
+struct StopSignal {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+fn stop_signal() -> io::Result<StopSignal> {
+    Ok(StopSignal {
+        terminate: signal(SignalKind::terminate())?,
+        interrupt: signal(SignalKind::interrupt())?,
+        hangup: signal(SignalKind::hangup())?,
+    })
+}
+
+impl StopSignal {
+    async fn recv(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+            _ = self.hangup.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Keeps a forwarder running: starts it, hears it, ends its sessions when it dies, and starts the next one.
+
+use std::{process::ExitStatus, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use parking_lot::Mutex;
+use tacit_keys::PrivateKey;
+use tacit_messages::{FromForwarder, ToForwarder, UnixSeconds, clock::Instant};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{sleep, timeout},
+};
+
+use super::{
+    departures::Departures,
+    forwarder::Forwarder,
+    forwarder_state::ForwarderState,
+    link::{Link, LinkError},
+    lookup::WhoIs,
+    outbox::Outbox,
+    session_writer::{SessionChange, SessionWriter},
+};
+use crate::{config::Settings, host::Network, log};
+
+/// How long the forwarder may say nothing: it sends totals each second.
+const SILENCE: Duration = Duration::from_secs(15);
+
+/// How long the forwarder may take to end its sessions when the gateway stops.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A forwarder that lived as long as this died by accident, not by a fault at its start.
+const PROVEN: Duration = Duration::from_secs(30);
+
+/// The longest wait between two starts.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// What the supervisor works with.
+pub(crate) struct Supervisor {
+    /// The gateway's settings.
+    pub(crate) settings: Arc<Settings>,
+    /// The host's network.
+    pub(crate) network: Network,
+    /// The gateway's key.
+    pub(crate) identity: PrivateKey,
+    /// Where revocations and answers to `WhoIs` are sent.
+    pub(crate) outbox: Arc<Outbox>,
+    /// Where `WhoIs` is answered.
+    pub(crate) lookups: mpsc::Sender<WhoIs>,
+    /// Where sessions are written.
+    pub(crate) sessions: SessionWriter,
+    /// What `status` says.
+    pub(crate) state: Arc<ForwarderState>,
+    /// Whose connection-tracking entries are to be deleted.
+    pub(crate) departures: Arc<Mutex<Departures>>,
+}
+
+/// Why no more comes from a forwarder.
+enum End {
+    Closed,
+    Silent,
+    Broken(LinkError),
+}
+
+impl Supervisor {
+    /// Makes the tunnel and starts a forwarder for it.
+    ///
+    /// # Errors
+    /// If the tunnel cannot be made or the forwarder does not become ready.
+    pub(crate) async fn start(&self) -> anyhow::Result<Forwarder> {
+        let tunnel = self.network.open_tunnel().await.context("opening the tunnel")?;
+        Ok(Forwarder::start(&self.settings, tunnel, &self.identity).await?)
+    }
+
+    /// Keeps a forwarder running, `first` to begin with, until `stop` says so.
+    pub(crate) async fn run(&self, first: Forwarder, stop: &mut watch::Receiver<bool>) {
+        self.state.started(first.pid(), UnixSeconds::now());
+        let mut forwarder = first;
+        let mut backoff = Backoff::default();
+        loop {
+            let began = Instant::now();
+            let number = self.outbox.attach(Arc::clone(forwarder.link())).await;
+            let end = tokio::select! {
+                end = self.hear(forwarder.link(), number) => end,
+                () = stopped(stop) => return self.stop(forwarder, number).await,
+            };
+            self.bury(forwarder, end).await;
+            let wait = backoff.after(Instant::now().since(began));
+            let next = tokio::select! {
+                next = self.start_again(wait, &mut backoff) => next,
+                () = stopped(stop) => return,
+            };
+            let restarts = self.state.restarted(next.pid(), UnixSeconds::now());
+            log::forwarder_restarted(restarts, next.pid().unwrap_or_default());
+            forwarder = next;
+        }
+    }
+
+    /// Does what the forwarder says until no more comes.
+    async fn hear(&self, link: &Link, number: u64) -> End {
+        loop {
+            match timeout(SILENCE, link.receive()).await {
+                Ok(Ok(Some(message))) => self.handle(message, number).await,
+                Ok(Ok(None)) => return End::Closed,
+                Ok(Err(error)) => return End::Broken(error),
+                Err(_) => return End::Silent,
+            }
+        }
+    }
+
+    async fn handle(&self, message: FromForwarder, number: u64) {
+        match message {
+            FromForwarder::Ready => {}
+            FromForwarder::WhoIs { public_key } => {
+                // Without a place the key is asked again by the client's next handshake.
+                let _ = self.lookups.try_send(WhoIs { forwarder: number, public_key });
+            }
+            FromForwarder::SessionBegan { device, connecting_ip, at } => {
+                self.departures.lock().began(device);
+                self.sessions.write(SessionChange::Began { device, connecting_ip, at }).await;
+            }
+            FromForwarder::SessionEnded { device, last_seen_at } => {
+                self.departures.lock().ended(device, Instant::now());
+                self.sessions.write(SessionChange::Ended { device, last_seen_at }).await;
+            }
+            FromForwarder::Totals(totals) => self.state.counted(*totals),
+            FromForwarder::Fault { file, line } => {
+                log::forwarder_fault(tacit_forwarder::source_file(file), line);
+            }
+        }
+    }
+
+    /// Ends what is left of a forwarder that is dead, or that has to be killed, and its sessions.
+    async fn bury(&self, mut forwarder: Forwarder, end: End) {
+        let died_at = UnixSeconds::now();
+        let status = match end {
+            End::Closed => forwarder.end().await,
+            End::Silent => {
+                log::forwarder_silent(SILENCE);
+                forwarder.kill().await
+            }
+            End::Broken(error) => {
+                log::link_failed(&error);
+                forwarder.kill().await
+            }
+        };
+        self.all_ended(died_at, status).await;
+    }
+
+    async fn all_ended(&self, died_at: UnixSeconds, status: Option<ExitStatus>) {
+        log::forwarder_died(status);
+        self.outbox.detach().await;
+        self.state.died();
+        self.departures.lock().all_ended(Instant::now());
+        self.sessions.write(SessionChange::AllEnded { at: died_at }).await;
+    }
+
+    async fn start_again(&self, wait: Duration, backoff: &mut Backoff) -> Forwarder {
+        let mut wait = wait;
+        loop {
+            sleep(wait).await;
+            match self.start().await {
+                Ok(forwarder) => return forwarder,
+                Err(error) => {
+                    wait = backoff.after(Duration::ZERO);
+                    log::forwarder_not_started(&format_args!("{error:#}"), wait);
+                }
+            }
+        }
+    }
+
+    /// Has the forwarder end its sessions and exit.
+    async fn stop(&self, mut forwarder: Forwarder, number: u64) {
+        let link = Arc::clone(forwarder.link());
+        let farewell = async {
+            let _ = link.send(&ToForwarder::Shutdown).await;
+            self.hear(&link, number).await
+        };
+        let status = match timeout(STOP_PATIENCE, farewell).await {
+            Ok(End::Closed) => forwarder.end().await,
+            _ => forwarder.kill().await,
+        };
+        if status.is_some_and(|status| status.success()) {
+            self.outbox.detach().await;
+            return self.state.died();
+        }
+        self.all_ended(UnixSeconds::now(), status).await;
+    }
+}
+
+/// Waits until the gateway is to stop.
+pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// Waits between starts: none after an accident, longer and longer when forwarders die young.
+#[derive(Debug, Default)]
+struct Backoff {
+    young_deaths: u32,
+}
+
+impl Backoff {
+    /// How long to wait after a forwarder that lived for `age`.
+    fn after(&mut self, age: Duration) -> Duration {
+        if age >= PROVEN {
+            self.young_deaths = 0;
+        }
+        let wait = match self.young_deaths {
+            0 => Duration::ZERO,
+            deaths => {
+                Duration::from_millis(50).saturating_mul(1 << deaths.min(10)).min(LONGEST_WAIT)
+            }
+        };
+        self.young_deaths += 1;
+        wait
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accident_is_mended_at_once_and_crash_loop_slows_down() {
+        let mut backoff = Backoff::default();
+        assert_eq!(backoff.after(PROVEN), Duration::ZERO);
+        assert_eq!(backoff.after(Duration::ZERO), Duration::from_millis(100));
+        assert_eq!(backoff.after(Duration::ZERO), Duration::from_millis(200));
+        let later: Vec<_> = (0..20).map(|_| backoff.after(Duration::ZERO)).collect();
+        assert_eq!(later.last(), Some(&LONGEST_WAIT));
+        assert_eq!(backoff.after(PROVEN), Duration::ZERO);
+    }
+}

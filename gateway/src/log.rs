@@ -1,0 +1,104 @@
+//! Everything that the gateway can write to its log, which is stderr.
+//!
+//! Each event is a function here, so the list of field names is this file: `action`, `attempt`, `code`, `error`,
+//! `file`, `line`, `pid`, `restarts`, `rows`, `seconds`, `signal`, `uid`, `version`, `workers`. None of them holds
+//! an address, a key, an e-mail, a name or free text from outside.
+
+use std::{fmt::Display, io, io::IsTerminal, process::ExitStatus, time::Duration};
+
+use std::os::unix::process::ExitStatusExt;
+use tracing::{Level, debug, error, info, warn};
+use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
+
+/// Sends events of Tacit's own crates at `level` and above to stderr, and nobody else's.
+pub(crate) fn start(level: Level) {
+    let to_stderr = tracing_subscriber::fmt::layer()
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false);
+    let ours = Targets::new().with_target("tacit", level);
+    tracing_subscriber::registry().with(to_stderr).with(ours).init();
+}
+
+/// The gateway carries packets.
+pub(crate) fn ready(workers: usize, pid: u32) {
+    info!(version = env!("CARGO_PKG_VERSION"), workers, pid, "ready");
+}
+
+/// Rows that a crash left open were closed at the time the gateway was last known to run.
+pub(crate) fn open_sessions_closed(rows: u64) {
+    info!(rows, "sessions left open by a crash are closed");
+}
+
+/// The gateway was told to stop.
+pub(crate) fn stopping() {
+    info!("stopping");
+}
+
+/// Everything is as it was before the start.
+pub(crate) fn stopped() {
+    info!("stopped");
+}
+
+/// The forwarder is gone.
+pub(crate) fn forwarder_died(status: Option<ExitStatus>) {
+    let code = status.and_then(|status| status.code());
+    let signal = status.and_then(|status| status.signal());
+    error!(code, signal, "the forwarder died; its sessions are ended and it starts again");
+}
+
+/// A new forwarder carries packets.
+pub(crate) fn forwarder_restarted(restarts: u64, pid: u32) {
+    warn!(restarts, pid, "the forwarder runs again");
+}
+
+/// A new forwarder could not be started.
+pub(crate) fn forwarder_not_started(problem: &dyn Display, wait: Duration) {
+    let seconds = wait.as_secs_f32();
+    error!(error = %problem, seconds, "the forwarder did not start; trying again");
+}
+
+/// The forwarder panicked.
+pub(crate) fn forwarder_fault(file: &'static str, line: u32) {
+    error!(file, line, "the forwarder panicked");
+}
+
+/// The forwarder said nothing for too long and is killed.
+pub(crate) fn forwarder_silent(silence: Duration) {
+    error!(seconds = silence.as_secs(), "the forwarder hangs and is killed");
+}
+
+/// The link to the forwarder failed, so it is killed.
+pub(crate) fn link_failed(problem: &dyn Display) {
+    error!(error = %problem, "the forwarder is killed");
+}
+
+/// A device could not be looked up; its handshake is not answered.
+pub(crate) fn lookup_failed(problem: &dyn Display) {
+    debug!(error = %problem, "a device was not looked up");
+}
+
+/// A session could not be written yet.
+pub(crate) fn session_not_written(problem: &dyn Display, attempt: u32) {
+    warn!(error = %problem, attempt, "a session is not written yet; trying again");
+}
+
+/// Sessions were still to be written when the gateway had to stop.
+pub(crate) fn sessions_unwritten(rows: usize) {
+    error!(rows, "the store did not take these session changes in time");
+}
+
+/// The store did not take note that the gateway is alive.
+pub(crate) fn alive_not_written(problem: &dyn Display) {
+    warn!(error = %problem, "the time of the gateway's last sign of life is not written");
+}
+
+/// Somebody with access to the admin socket changed something.
+pub(crate) fn changed(action: &'static str, uid: u32) {
+    info!(action, uid, "changed by the operator");
+}
+
+/// A step of stopping failed; the next ones are taken all the same.
+pub(crate) fn stop_failed(problem: &dyn Display) {
+    error!(error = %problem, "stopping left something behind");
+}
