@@ -1,1 +1,24 @@
-//! Tacit.
+//! The lab of the end-to-end tests: namespaces, targets, clients and the gateway under test.
+//!
+//! Everything happens in namespaces that vanish with the process that made them. [`Lab`] has the map.
+
+pub mod client;
+pub mod clock;
+pub mod config;
+pub mod dns;
+pub mod gateway;
+pub mod lab;
+pub mod namespace;
+pub mod noise;
+pub mod packet;
+pub mod pattern;
+pub mod ping;
+pub mod raw_client;
+pub mod target;
+pub mod transfer;
+
+pub use client::{Client, Implementation};
+pub use gateway::Gateway;
+pub use lab::Lab;
+pub use namespace::Namespace;
+pub use raw_client::RawClient;

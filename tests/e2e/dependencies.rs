@@ -1,0 +1,190 @@
+//! Who may depend on what. These bans are the promise that the two processes are what they say.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    process::Command,
+};
+
+use serde_json::Value;
+
+/// The workspace's resolved dependencies, without those of tests and build scripts.
+struct Graph {
+    packages: BTreeMap<String, Value>,
+    edges: BTreeMap<String, Vec<String>>,
+}
+
+impl Graph {
+    fn load() -> Self {
+        let output = Command::new(env!("CARGO"))
+            .args(["metadata", "--format-version", "1", "--locked", "--offline"])
+            .args(["--filter-platform", "x86_64-unknown-linux-gnu", "--manifest-path"])
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let list = |value: &Value| value.as_array().unwrap().clone();
+        let id = |value: &Value| value["id"].as_str().unwrap().to_owned();
+        let packages = list(&metadata["packages"])
+            .into_iter()
+            .map(|package| (id(&package), package))
+            .collect();
+        let edges = list(&metadata["resolve"]["nodes"])
+            .iter()
+            .map(|node| (id(node), normal_edges(node)))
+            .collect();
+        Self { packages, edges }
+    }
+
+    fn name(&self, id: &str) -> &str {
+        self.packages[id]["name"].as_str().unwrap()
+    }
+
+    fn find(&self, name: &str) -> Vec<&str> {
+        self.packages.keys().filter(|id| self.name(id) == name).map(String::as_str).collect()
+    }
+
+    /// Everything that ends up in the crate, by name.
+    fn tree(&self, name: &str) -> BTreeSet<&str> {
+        self.reach(name).into_iter().map(|id| self.name(id)).collect()
+    }
+
+    fn reach<'a>(&'a self, name: &str) -> BTreeSet<&'a str> {
+        let mut waiting = self.find(name);
+        let mut seen = BTreeSet::new();
+        while let Some(id) = waiting.pop() {
+            if seen.insert(id) {
+                waiting.extend(self.edges[id].iter().map(String::as_str));
+            }
+        }
+        seen
+    }
+
+    /// The crates of this workspace that a crate names itself.
+    fn own(&self, name: &str) -> BTreeSet<&str> {
+        let id = self.find(name)[0];
+        self.edges[id]
+            .iter()
+            .map(|id| self.name(id))
+            .filter(|name| name.starts_with("tacit"))
+            .collect()
+    }
+}
+
+fn normal_edges(node: &Value) -> Vec<String> {
+    let normal = |edge: &&Value| {
+        edge["dep_kinds"].as_array().unwrap().iter().any(|kind| kind["kind"].is_null())
+    };
+    let edges = node["deps"].as_array().unwrap().iter();
+    edges.filter(normal).map(|edge| edge["pkg"].as_str().unwrap().to_owned()).collect()
+}
+
+fn assert_without(tree: &BTreeSet<&str>, banned: &[&str]) {
+    let found: Vec<_> =
+        tree.iter().filter(|name| banned.iter().any(|ban| name.starts_with(ban))).collect();
+    assert!(found.is_empty(), "banned: {found:?}");
+}
+
+#[test]
+fn forwarder_has_no_database_no_http_no_text_and_no_log() {
+    let graph = Graph::load();
+    let databases =
+        ["sqlx", "libsqlite3", "rusqlite", "postgres", "tokio-postgres", "redis", "sled"];
+    let http =
+        ["hyper", "http", "axum", "reqwest", "h2", "tower", "rustls", "native-tls", "lettre"];
+    let text =
+        ["serde", "toml", "figment", "clap", "anyhow", "csv", "bincode", "prost", "comfy-table"];
+    let logs = [
+        "tracing-subscriber",
+        "tracing-appender",
+        "tracing-log",
+        "env_logger",
+        "syslog",
+        "slog",
+        "sentry",
+    ];
+    let networks = ["tokio", "nlink", "tun-rs", "hickory", "quinn"];
+    for banned in [&databases[..], &http, &text, &logs, &networks] {
+        assert_without(&graph.tree("tacit-forwarder"), banned);
+    }
+}
+
+#[test]
+fn accounts_has_no_wireguard_and_no_tun() {
+    let graph = Graph::load();
+    assert_without(
+        &graph.tree("tacit-accounts"),
+        &["boringtun", "tun-rs", "nlink", "tacit-forwarder"],
+    );
+    assert_without(
+        &graph.tree("tacit-keys"),
+        &["boringtun", "tun-rs", "nlink", "sqlx", "tokio", "hyper"],
+    );
+    assert_without(
+        &graph.tree("tacit-messages"),
+        &["boringtun", "tun-rs", "serde", "sqlx", "tokio", "hyper"],
+    );
+}
+
+#[test]
+fn there_is_one_x25519() {
+    assert_eq!(Graph::load().find("x25519-dalek").len(), 1);
+}
+
+#[test]
+fn boringtun_is_used_for_noise_only() {
+    let graph = Graph::load();
+    for id in graph.find("boringtun") {
+        assert!(graph.packages[id]["version"] == "0.7.1");
+        let names: Vec<&str> = graph.edges[id].iter().map(|id| graph.name(id)).collect();
+        assert!(!names.contains(&"socket2") && !names.contains(&"jni"), "{names:?}");
+    }
+}
+
+#[test]
+fn dependencies_point_one_way() {
+    let graph = Graph::load();
+    let allowed: [(&str, &[&str]); 5] = [
+        ("tacit-messages", &[]),
+        ("tacit-keys", &[]),
+        ("tacit-forwarder", &["tacit-messages", "tacit-keys"]),
+        ("tacit-accounts", &["tacit-messages", "tacit-keys"]),
+        ("tacit", &["tacit-messages", "tacit-keys", "tacit-forwarder", "tacit-accounts"]),
+    ];
+    for (name, allowed) in allowed {
+        let more: Vec<_> =
+            graph.own(name).into_iter().filter(|own| !allowed.contains(own)).collect();
+        assert!(more.is_empty(), "{name} depends on {more:?}");
+    }
+}
+
+#[test]
+fn every_licence_is_permissive() {
+    let graph = Graph::load();
+    let allowed = [
+        "MIT",
+        "MIT-0",
+        "Apache-2.0",
+        "Apache-2.0 WITH LLVM-exception",
+        "BSD-2-Clause",
+        "BSD-3-Clause",
+        "ISC",
+        "Zlib",
+        "Unicode-3.0",
+        "Unicode-DFS-2016",
+        "CC0-1.0",
+        "0BSD",
+        "Unlicense",
+        "BSL-1.0",
+    ];
+    let permissive = |licence: &str| {
+        let alternatives = licence.replace('/', " OR ").replace(['(', ')'], "");
+        alternatives
+            .split(" OR ")
+            .any(|one| one.split(" AND ").all(|part| allowed.contains(&part.trim())))
+    };
+    for id in graph.reach("tacit") {
+        let licence = graph.packages[id]["license"].as_str().unwrap_or("none");
+        assert!(permissive(licence), "{} has the licence {licence}", graph.name(id));
+    }
+}

@@ -1,0 +1,19 @@
+//! End-to-end tests: the program, real clients, real packets.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
+mod cli;
+mod clients;
+mod dependencies;
+mod devices;
+mod host;
+mod hostile;
+mod isolation;
+mod lab_check;
+mod many;
+mod restarts;
+mod sessions;
+mod soak;
+mod store;
+mod times;
+mod wire;

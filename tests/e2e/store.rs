@@ -1,0 +1,27 @@
+//! Reads the store's file as somebody would who has stolen it.
+
+use std::path::Path;
+
+use sqlx::{Connection, Row, SqliteConnection, sqlite::SqliteConnectOptions};
+
+/// The names of a table's columns.
+pub(crate) fn columns(file: &Path, table: &str) -> Vec<String> {
+    query(file, &format!("SELECT name FROM pragma_table_info('{table}')"))
+}
+
+/// How many rows a table has.
+pub(crate) fn rows(file: &Path, table: &str) -> usize {
+    query(file, &format!("SELECT CAST(rowid AS TEXT) FROM {table}")).len()
+}
+
+/// The first column of every row, which must be text.
+fn query(file: &Path, sql: &str) -> Vec<String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let options = SqliteConnectOptions::new().filename(file).read_only(true);
+        let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
+        let sql = sqlx::AssertSqlSafe(sql.to_owned());
+        let rows = sqlx::query(sql).fetch_all(&mut connection).await.unwrap();
+        rows.iter().map(|row| row.get::<String, _>(0)).collect()
+    })
+}
