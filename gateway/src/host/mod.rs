@@ -9,19 +9,57 @@
 
 pub(crate) mod conntrack;
 mod error;
+mod firewall;
+mod leftovers;
+mod links;
+mod record;
 mod settings;
+mod sockets;
+mod sysctls;
+#[cfg(test)]
+mod tests;
+mod tun;
+mod turn;
 
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rustix::thread::{CapabilitySet, capabilities};
 
 pub(crate) use error::HostError;
 pub(crate) use settings::{HostSettings, Protocol, ServedPort, ServedPortError};
+
+use firewall::Firewall;
+use record::Record;
+use turn::Turn;
+
+/// How long a dead forwarder's device may take to go.
+const DEVICE_GOES_WITHIN: Duration = Duration::from_millis(500);
+const DEVICE_POLL: Duration = Duration::from_millis(10);
 
 /// Checks that the gateway can be set up on this host, and changes nothing.
 ///
 /// # Errors
 /// The first thing that is missing, with how to mend it.
 pub(crate) async fn preflight(settings: &HostSettings) -> Result<(), HostError> {
-    settings.check()
+    settings.check()?;
+    let effective = capabilities(None).map(|sets| sets.effective);
+    if !effective.is_ok_and(|effective| effective.contains(CapabilitySet::NET_ADMIN)) {
+        return Err(HostError::NoNetAdmin);
+    }
+    tun::probe()?;
+    Firewall::open(&settings.interface).await?;
+    check_nothing_in_the_way(settings).await?;
+    sysctls::check_forwarding()?;
+    sockets::probe(&settings.listen)
+}
+
+async fn check_nothing_in_the_way(settings: &HostSettings) -> Result<(), HostError> {
+    if links::exists(&settings.interface).await? {
+        return Err(HostError::InterfaceExists(settings.interface.clone()));
+    }
+    links::check_networks_are_free(settings).await
 }
 
 /// Descriptors that the forwarder carries packets between; all non-blocking.
@@ -38,19 +76,52 @@ pub(crate) struct TunnelIo {
 }
 
 /// The host's network as the gateway set it up. Dropping it changes nothing: [`Network::lower`] does.
-#[derive(Debug)]
 pub(crate) struct Network {
     settings: HostSettings,
+    firewall: Firewall,
+    record: Record,
+    /// Whether the TUN device of that name is this gateway's.
+    has_made_device: AtomicBool,
+}
+
+/// Whether a table that is there already is to be replaced.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Replace {
+    /// It may be a killed predecessor's.
+    Always,
+    /// It is this gateway's.
+    IfMissing,
 }
 
 impl Network {
-    /// Sets up forwarding and the firewall table.
+    /// Sets up the firewall table and switches forwarding on.
     ///
     /// # Errors
     /// What could not be set up; then the host is as it was.
     pub(crate) async fn raise(settings: &HostSettings) -> Result<Self, HostError> {
         settings.check()?;
-        Ok(Self { settings: settings.clone() })
+        let _turn = Turn::wait().await;
+        check_nothing_in_the_way(settings).await?;
+        if !sysctls::ipv6_is_on() {
+            tracing::warn!("IPv6 is off on this host: the tunnel carries IPv4 only");
+        }
+        let firewall = Firewall::open(&settings.interface).await?;
+        let known = leftovers::take_over(settings, &firewall).await;
+        let record = Record::new(settings, sysctls::plan(known))?;
+        record.store(settings)?;
+        let network = Self {
+            settings: settings.clone(),
+            firewall,
+            record,
+            has_made_device: AtomicBool::new(false),
+        };
+        match network.put_in_force(Replace::Always).await {
+            Ok(()) => Ok(network),
+            Err(error) => {
+                network.undo().await;
+                Err(error)
+            }
+        }
     }
 
     /// Makes the TUN device with its addresses, and binds the UDP sockets.
@@ -58,9 +129,61 @@ impl Network {
     /// # Errors
     /// What could not be made.
     pub(crate) async fn open_tunnel(&self) -> Result<TunnelIo, HostError> {
-        Err(HostError::InterfaceExists(self.settings.interface.clone()))
+        self.await_device_gone().await;
+        if links::exists(&self.settings.interface).await? {
+            return Err(HostError::InterfaceExists(self.settings.interface.clone()));
+        }
+        let sockets = sockets::bind(&self.settings.listen, self.settings.workers)?;
+        let device = tun::open(&self.settings)?;
+        self.has_made_device.store(true, Ordering::Relaxed);
+        links::configure(&self.settings).await?;
+        // Whoever flushed the table or the switches while the forwarder was away did not mean the tunnel.
+        self.put_in_force(Replace::IfMissing).await?;
+        Ok(TunnelIo {
+            tun: device.queues,
+            has_uso: device.has_uso,
+            udp_v4: sockets.v4,
+            udp_v6: sockets.v6,
+        })
     }
 
-    /// Leaves the host as it was before [`Network::raise`].
-    pub(crate) async fn lower(self) {}
+    /// Leaves the host as it was before [`Network::raise`]. The forwarder must be gone.
+    pub(crate) async fn lower(self) {
+        let _turn = Turn::wait().await;
+        self.undo().await;
+    }
+
+    async fn undo(&self) {
+        if self.has_made_device.load(Ordering::Relaxed) {
+            links::remove(&self.settings.interface).await;
+        }
+        leftovers::undo(&self.settings, &self.firewall, &self.record).await;
+    }
+
+    /// Puts table and switches in place where they are not, the table first, and looks whether they are.
+    async fn put_in_force(&self, replace: Replace) -> Result<(), HostError> {
+        let changes = &self.record.changes;
+        if replace == Replace::Always || !self.firewall.is_installed().await {
+            self.firewall.install(&self.settings, changes).await?;
+        }
+        sysctls::apply(changes)?;
+        if !self.firewall.is_installed().await {
+            return Err(HostError::NotInForce(format!("table inet {}", self.firewall.table())));
+        }
+        sysctls::first_off().map_or(Ok(()), |key| Err(HostError::NotInForce(key)))
+    }
+
+    /// Waits until the device of a forwarder that just died has gone with its descriptors.
+    async fn await_device_gone(&self) {
+        if !self.has_made_device.load(Ordering::Relaxed) {
+            return;
+        }
+        let polls = DEVICE_GOES_WITHIN.as_millis() / DEVICE_POLL.as_millis();
+        for _ in 0..polls {
+            if !links::exists(&self.settings.interface).await.unwrap_or(false) {
+                return;
+            }
+            tokio::time::sleep(DEVICE_POLL).await;
+        }
+    }
 }
