@@ -289,7 +289,6 @@ impl Settings {
 
     /// Checks what [`crate::host::preflight`] does not.
     fn check(&self) -> anyhow::Result<()> {
-        ensure!(self.data_dir.is_absolute(), "`data-dir` must be an absolute path");
         self.check_listen()?;
         self.check_tunnel()?;
         ensure!(
@@ -436,7 +435,6 @@ mod tests {
             "mtu = 9000",
             "workers = 0",
             "device-limit = 0",
-            "data-dir = \"here\"",
             "listen = []",
             "listen = [\"0.0.0.0:0\"]",
             "tunnel-v4 = \"10.66.0.1/16\"",

@@ -5,12 +5,12 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::Write,
+    io::{self, Write},
     os::unix::fs::OpenOptionsExt,
     path::PathBuf,
 };
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use tacit_keys::{ClientConfig, PresharedKey, PrivateKey, PublicKey, qr};
@@ -158,7 +158,12 @@ impl NewKeyArguments {
     fn open_output(&self) -> anyhow::Result<Option<File>> {
         let Some(path) = &self.output else { return Ok(None) };
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-        file.map(Some).with_context(|| format!("making {}", path.display()))
+        match file {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                bail!("{} exists; move it away or name another --output", path.display())
+            }
+            file => file.map(Some).with_context(|| format!("making {}", path.display())),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! `tacit forwarder`: how control tells the forwarder process what to do. It is not for people.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, process::ExitCode};
 
 use clap::Args;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -23,6 +23,12 @@ pub(super) struct ForwarderArguments {
     allow_gateway: bool,
     #[arg(long)]
     allow_private: Vec<IpNet>,
+}
+
+pub(super) fn run(arguments: ForwarderArguments) -> ExitCode {
+    // Without a name it would be listed as `exe`, after `/proc/self/exe`.
+    let _ = rustix::thread::set_name(c"tacit-forwarder");
+    tacit_forwarder::run(&arguments.into())
 }
 
 impl From<ForwarderArguments> for tacit_forwarder::Settings {

@@ -99,7 +99,7 @@ impl Cli {
     /// Does what the verb says.
     pub(crate) fn run(self) -> ExitCode {
         let done = match self.verb {
-            Verb::Forwarder(arguments) => return tacit_forwarder::run(&arguments.into()),
+            Verb::Forwarder(arguments) => return forwarder::run(arguments),
             Verb::Run(overrides) => run_gateway(&self.places, &overrides),
             verb => ask_gateway(&self.places, verb),
         };

@@ -59,7 +59,7 @@ pub(super) fn table<const COLUMNS: usize>(
     for row in rows {
         table.add_row(row.map(|cell| Printable(&cell).to_string()));
     }
-    table.trim_fmt()
+    aligned(table)
 }
 
 /// Names and their values, one pair a line.
@@ -68,13 +68,21 @@ pub(super) fn pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, String)>) -> S
     for (name, value) in pairs {
         table.add_row([name.to_string(), Printable(&value).to_string()]);
     }
-    table.trim_fmt()
+    aligned(table)
 }
 
 fn plain_table() -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table
+}
+
+/// Returns the table with two spaces between its columns and none before or after.
+fn aligned(mut table: Table) -> String {
+    table.column_iter_mut().for_each(|column| {
+        column.set_padding((0, 2));
+    });
+    table.trim_fmt()
 }
 
 /// Text in one line that no terminal takes for a command: control and direction characters are written out.
@@ -114,7 +122,7 @@ mod tests {
     #[test]
     fn columns_stand_below_their_heads() {
         let table = table(["NAME", "N"], [["a\u{7}".into(), "1".into()]], "none");
-        assert_eq!(table, " NAME    N\n a\\u{7}  1");
+        assert_eq!(table, "NAME    N\na\\u{7}  1");
     }
 
     #[test]

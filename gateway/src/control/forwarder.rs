@@ -121,6 +121,21 @@ impl Forwarder {
     }
 }
 
+/// Keeps descriptors that this process inherited from getting into the forwarder.
+///
+/// # Errors
+/// If the kernel does not know how (before Linux 5.11).
+#[expect(unsafe_code, reason = "nothing safe marks a range of descriptors")]
+pub(crate) fn keep_inherited_descriptors() -> io::Result<()> {
+    let (first, last) = (3, libc::c_uint::MAX);
+    let flags = libc::CLOSE_RANGE_CLOEXEC.cast_signed();
+    // SAFETY: nothing is closed in this process; descriptors are only marked to be closed by `exec`.
+    match unsafe { libc::close_range(first, last, flags) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 fn spawn(arguments: Vec<String>, descriptors: Vec<FdMapping>) -> io::Result<Child> {
     let mut command = process::Command::new("/proc/self/exe");
     command

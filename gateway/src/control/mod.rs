@@ -77,6 +77,7 @@ impl Gateway {
 /// # Errors
 /// What kept it from starting; then the host is as it was.
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
+    forwarder::keep_inherited_descriptors().context("keeping inherited descriptors")?;
     let mut stop_signal = stop_signal().context("catching signals")?;
     let host_settings = host_settings(&settings);
     preflight(&host_settings).await?;
