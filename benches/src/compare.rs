@@ -1,0 +1,150 @@
+//! The side-by-side benchmark: the same loads through every server, in turn, round by round.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use tacit_tests::Lab;
+
+use crate::{
+    flood::{self, Shape},
+    report::Report,
+    subject::{self, Subject},
+    tcp::{self, Way},
+};
+
+/// How `compare` measures.
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    /// Rounds; the table shows medians
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// One round of short loads, in under three minutes
+    #[arg(long)]
+    quick: bool,
+    /// Another server: its name and the command to which the interface name is added
+    #[arg(long, value_name = "NAME=COMMAND")]
+    peer: Vec<String>,
+    /// Only these servers, by name
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+    /// Only loads whose name contains this
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    load: String,
+    /// Leaves both processors to everybody instead of one to the server and one to the load
+    #[arg(long)]
+    unpinned: bool,
+}
+
+const SERVER_CPU: usize = 0;
+const LOAD_CPU: usize = 1;
+
+/// One load.
+#[derive(Clone, Copy, Debug)]
+enum Load {
+    Tcp(Way, usize),
+    Flood { inbound: bool, shape: Shape },
+    Idle,
+    Paced(Way),
+}
+
+/// The loads and what they are called.
+fn loads(quick: bool) -> Vec<(&'static str, Load)> {
+    let packets = |many: usize| if quick { many / 4 } else { many };
+    let flood = |inbound, packet_len, many, gso| Load::Flood {
+        inbound,
+        shape: Shape { packet_len, packets: packets(many), gso },
+    };
+    vec![
+        ("tcp up, 1 stream", Load::Tcp(Way::Up, 1)),
+        ("tcp up, 8 streams", Load::Tcp(Way::Up, 8)),
+        ("tcp down, 1 stream", Load::Tcp(Way::Down, 1)),
+        ("tcp down, 8 streams", Load::Tcp(Way::Down, 8)),
+        ("flood in, 1392 B, GSO sender", flood(true, 1_392, 2_000_000, true)),
+        ("flood in, 1392 B", flood(true, 1_392, 1_000_000, false)),
+        ("flood out, 1392 B, GSO sender", flood(false, 1_392, 2_000_000, true)),
+        ("flood out, 1392 B", flood(false, 1_392, 1_000_000, false)),
+        ("flood in, 64 B", flood(true, 64, 2_000_000, false)),
+        ("flood out, 64 B", flood(false, 64, 2_000_000, false)),
+        ("rtt idle", Load::Idle),
+        ("rtt paced up", Load::Paced(Way::Up)),
+        ("rtt paced down", Load::Paced(Way::Down)),
+    ]
+}
+
+/// Measures and reports.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let mut subjects = subject::installed(&options.peer)?;
+    if !options.only.is_empty() {
+        subjects.retain(|subject| options.only.contains(&subject.name));
+    }
+    let loads: Vec<_> =
+        loads(options.quick).into_iter().filter(|(name, _)| name.contains(&options.load)).collect();
+    let rounds = if options.quick { 1 } else { options.rounds };
+    let bar = ProgressBar::new((rounds * subjects.len() * loads.len()) as u64);
+    bar.set_style(ProgressStyle::with_template(
+        "{elapsed_precise} [{wide_bar}] {pos}/{len} {msg}",
+    )?);
+    let mut report = Report::new(options.unpinned, rounds);
+    for _ in 0..rounds {
+        for subject in &subjects {
+            measure(subject, &loads, options, &bar, &mut report)
+                .with_context(|| format!("measuring {}", subject.name))?;
+        }
+    }
+    bar.finish_and_clear();
+    report.write()
+}
+
+fn measure(
+    subject: &Subject,
+    loads: &[(&'static str, Load)],
+    options: &Options,
+    bar: &ProgressBar,
+    report: &mut Report,
+) -> Result<()> {
+    let lab = Lab::new(2);
+    lab.target_namespace.sh("ethtool -K wan tx on >/dev/null");
+    let running = subject.start(&lab, if options.unpinned { 2 } else { 1 })?;
+    let (client_cpu, confined) = if options.unpinned {
+        (None, String::new())
+    } else {
+        running.processes.pin(SERVER_CPU);
+        (Some(LOAD_CPU), format!("taskset -c {LOAD_CPU}"))
+    };
+    let _server = tcp::Server::start(&lab.target_namespace)?;
+    let client = tcp::client(&lab, &running.tcp_client, client_cpu);
+    tcp::idle_round_trips(&client);
+    let seconds = if options.quick { 2 } else { 5 };
+    let cpu = || running.processes.cpu();
+    for (name, load) in loads {
+        bar.set_message(format!("{}: {name}", subject.name));
+        let mut note = |unit: &str, value: f64| report.note(&subject.name, name, unit, value);
+        match *load {
+            Load::Tcp(way, streams) => {
+                let done = tcp::transfer(&client, way, streams, seconds, &confined, cpu)?;
+                note("Gbit/s", done.gbit_per_second);
+                note("CPU s/GB", done.cpu_per_gb);
+            }
+            Load::Flood { inbound, shape } => {
+                let flood = if inbound { flood::inbound } else { flood::outbound };
+                let done = flood(&lab, &running.flood_client, shape, &cpu, LOAD_CPU)?;
+                note("kpps", done.packets_per_second / 1e3);
+                note("CPU µs/packet", done.cpu_micros);
+            }
+            Load::Idle | Load::Paced(_) => {
+                let times = match *load {
+                    Load::Paced(way) => tcp::loaded_round_trips(&client, way, &confined),
+                    _ => tcp::idle_round_trips(&client),
+                };
+                note("ms, median", times.median);
+                note("ms, p99", times.p99);
+            }
+        }
+        std::thread::sleep(Duration::from_millis(200));
+        bar.inc(1);
+    }
+    report.note(&subject.name, "peak memory", "MiB", running.processes.peak_mib());
+    Ok(())
+}
