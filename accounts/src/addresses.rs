@@ -26,9 +26,6 @@ pub(crate) async fn adopt(write: &mut Write, pool: TunnelPool) -> Result<(), Sto
         former_v4.parse().map_err(|_| StoreError::Corrupt("tunnel_pool.network_v4"))?;
     let former_v6: Ipv6Net =
         former_v6.parse().map_err(|_| StoreError::Corrupt("tunnel_pool.network_v6"))?;
-    if (former_v4, former_v6) == (pool.v4(), pool.v6()) {
-        return Ok(());
-    }
     let moved =
         (former_v4.network(), former_v6.network()) != (pool.v4().network(), pool.v6().network());
     let highest: Option<i64> = sqlx::query_scalar("SELECT MAX(address_offset) FROM devices")

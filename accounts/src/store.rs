@@ -75,7 +75,8 @@ impl Store {
             device_limit: DEFAULT_DEVICE_LIMIT,
         };
         let mut write = store.write().await?;
-        MIGRATIONS.run_direct(None, &mut *write.connection(), false).await?;
+        // `run` would make this future one that cannot move between threads.
+        MIGRATIONS.run_direct(None, write.connection(), false).await?;
         addresses::adopt(&mut write, pool).await?;
         write.commit().await?;
         Ok(store)

@@ -77,3 +77,66 @@ impl ClientConfig {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> ClientConfig {
+        let private_key: PrivateKey =
+            "uFOudy1rBMIfkEJr74vf6OkYTBu23eUjjmMWZuEVDnM=".parse().unwrap();
+        ClientConfig {
+            gateway_public_key: private_key.public_key(),
+            private_key: Some(private_key),
+            tunnel_v4: Ipv4Addr::new(10, 66, 0, 2),
+            tunnel_v6: "fd66:7ac1:7::2".parse().unwrap(),
+            dns: vec!["9.9.9.9".parse().unwrap(), "2620:fe::fe".parse().unwrap()],
+            mtu: Some(1420),
+            preshared_key: "mPSJyNXpO6kzgoYWoN8yBgsXRpY9r29qcuQKLMWmvDE=".parse().unwrap(),
+            endpoint: "vpn.example.org:51820".into(),
+            persistent_keepalive: Some(25),
+        }
+    }
+
+    #[test]
+    fn full_config_reads_as_wg_quick_expects() {
+        let expected = "\
+[Interface]
+PrivateKey = uFOudy1rBMIfkEJr74vf6OkYTBu23eUjjmMWZuEVDnM=
+Address = 10.66.0.2/32, fd66:7ac1:7::2/128
+DNS = 9.9.9.9, 2620:fe::fe
+MTU = 1420
+
+[Peer]
+PublicKey = KB0EsYBXJQAuCygRsYlx3i2rq9p0RuuMELMD+OJhgDw=
+PresharedKey = mPSJyNXpO6kzgoYWoN8yBgsXRpY9r29qcuQKLMWmvDE=
+AllowedIPs = 0.0.0.0/0, ::/0
+Endpoint = vpn.example.org:51820
+PersistentKeepalive = 25
+";
+        assert_eq!(*config().render(), expected);
+    }
+
+    #[test]
+    fn what_is_not_asked_for_is_left_out() {
+        let config =
+            ClientConfig { dns: Vec::new(), mtu: None, persistent_keepalive: None, ..config() };
+        let text = config.render();
+        for word in ["DNS", "MTU", "PersistentKeepalive"] {
+            assert!(!text.contains(word), "{word}");
+        }
+    }
+
+    #[test]
+    fn key_made_on_the_device_leaves_a_line_for_it() {
+        let text = ClientConfig { private_key: None, ..config() }.render();
+        let second = text.lines().nth(1).unwrap();
+        assert_eq!(second, "# PrivateKey = <insert the private key made on this device>");
+    }
+
+    #[test]
+    fn printing_shows_no_key() {
+        let shown = format!("{:?}", config());
+        assert!(!shown.contains("uFOu") && !shown.contains("mPSJ"), "{shown}");
+    }
+}

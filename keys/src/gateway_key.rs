@@ -114,3 +114,104 @@ fn draft_path(path: &Path) -> PathBuf {
 fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn write(path: &Path, text: &str, mode: u32) {
+        fs::write(path, text).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn first_start_makes_a_private_file_and_the_next_reads_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("gateway.key");
+        let made = load_or_create(&path).unwrap();
+        assert!(load_or_create(&path).unwrap() == made);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
+        assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", *made.expose_base64()));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "a draft is left");
+    }
+
+    #[test]
+    fn key_written_by_wg_genkey_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("gateway.key");
+        write(&path, "uFOudy1rBMIfkEJr74vf6OkYTBu23eUjjmMWZuEVDnM=\n", 0o600);
+        let public_key = load_or_create(&path).unwrap().public_key();
+        assert_eq!(public_key.to_string(), "KB0EsYBXJQAuCygRsYlx3i2rq9p0RuuMELMD+OJhgDw=");
+    }
+
+    #[test]
+    fn starts_at_once_agree_on_one_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("gateway.key");
+        let keys: Vec<PrivateKey> = std::thread::scope(|scope| {
+            let starts: Vec<_> =
+                (0..16).map(|_| scope.spawn(|| load_or_create(&path).unwrap())).collect();
+            starts.into_iter().map(|start| start.join().unwrap()).collect()
+        });
+        assert!(keys.iter().all(|key| *key == keys[0]));
+    }
+
+    #[test]
+    fn looser_mode_is_refused_and_the_key_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("gateway.key");
+        let text = "uFOudy1rBMIfkEJr74vf6OkYTBu23eUjjmMWZuEVDnM=\n";
+        write(&path, text, 0o644);
+        let error = load_or_create(&path).unwrap_err().to_string();
+        assert!(error.contains(&format!("chmod 600 {}", path.display())), "{error}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
+    }
+
+    #[test]
+    fn what_is_no_key_is_refused_without_showing_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("gateway.key");
+        let no_keys = [
+            "",
+            "\n",
+            "uFOudy1rBMIfkEJr74vf6OkYTBu23eUjjmMWZuEVDnN=\n",
+            "uFOudy1rBMIfkEJr74vf6OkYTBu23eUjjmMWZuEVDnM=\nuFOudy1rBMIfkEJr74vf6OkYTBu23eUjjmMWZuEVDnM=\n",
+            "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n",
+        ];
+        for text in no_keys {
+            write(&path, text, 0o600);
+            let error = load_or_create(&path).unwrap_err();
+            assert!(matches!(error, GatewayKeyError::Invalid { .. }), "{error}");
+            assert!(!error.to_string().contains("uFOu"), "{error}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn link_and_directory_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let target_path = dir.path().join("target");
+        write(&target_path, "uFOudy1rBMIfkEJr74vf6OkYTBu23eUjjmMWZuEVDnM=\n", 0o600);
+        let link_path = dir.path().join("link");
+        symlink(&target_path, &link_path).unwrap();
+        let dangling_path = dir.path().join("dangling");
+        symlink(dir.path().join("nothing"), &dangling_path).unwrap();
+        for path in [link_path.as_path(), dangling_path.as_path(), dir.path()] {
+            let error = load_or_create(path).unwrap_err();
+            assert!(
+                matches!(error, GatewayKeyError::NotPrivate(PrivateFileError::NotAFile(_))),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn missing_directory_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("missing/gateway.key");
+        let error = load_or_create(&path).unwrap_err().to_string();
+        assert!(error.contains(&path.display().to_string()), "{error}");
+    }
+}

@@ -258,15 +258,127 @@ mod tests {
     use super::*;
 
     /// Made with `wg genkey` and `wg pubkey` of wireguard-tools.
-    const PAIRS: [(&str, &str); 0] = [];
-
-    const PUBLIC: &str = "mPSJyNXpO6kzgoYWoN8yBgsXRpY9r29qcuQKLMWmvDE=";
+    const PAIRS: [(&str, &str); 4] = [
+        (
+            "uFOudy1rBMIfkEJr74vf6OkYTBu23eUjjmMWZuEVDnM=",
+            "KB0EsYBXJQAuCygRsYlx3i2rq9p0RuuMELMD+OJhgDw=",
+        ),
+        (
+            "8G9iSTQHSS7SQWQ+MqLejjuQp9lhUS4Fw+SX2BtKx2Y=",
+            "s3WjWh4eI093iCQMwInD96QIi8HypKJROrrFPfcxhC8=",
+        ),
+        (
+            "+M5gitpfltKLwuWth9RP/Asx4yVxS5+IYfSEXzRbyU0=",
+            "af1VC3It7fBbZlhYmahCZjv97K9fGESjWZSDjfCVg2E=",
+        ),
+        // Not clamped.
+        (
+            "//////////////////////////////////////////8=",
+            "hHwNLDdSNPNl5mCVUYejc1oPdhPRYJ06ak2MU66qWiI=",
+        ),
+    ];
 
     #[test]
     fn public_keys_are_those_of_wg_pubkey() {
         for (private, public) in PAIRS {
             let private: PrivateKey = private.parse().unwrap();
             assert_eq!(private.public_key().to_string(), public);
+        }
+    }
+
+    #[test]
+    fn generated_keys_are_clamped_and_differ() {
+        let (one, other) = (PrivateKey::generate(), PrivateKey::generate());
+        assert!(one != other);
+        assert_eq!(one.expose()[0] & 7, 0);
+        assert_eq!(one.expose()[31] & 192, 64);
+        assert!(PresharedKey::generate() != PresharedKey::generate());
+    }
+
+    #[test]
+    fn what_wg_refuses_is_refused() {
+        for (text, fault) in [
+            ("", KeyError::Length),
+            ("mPSJyNXpO6kzgoYWoN8yBgsXRpY9r29qcuQKLMWmvDE", KeyError::Length),
+            ("mPSJyNXpO6kzgoYWoN8yBgsXRpY9r29qcuQKLMWmvDE=\n", KeyError::Length),
+            (" mPSJyNXpO6kzgoYWoN8yBgsXRpY9r29qcuQKLMWmvDE=", KeyError::Length),
+            ("mPSJyNXpO6kzgoYWoN8yBgsXRpY9r29qcuQKLMWmvDEx", KeyError::NotBase64),
+            ("mPSJyNXpO6kzgoYWoN8yBgsXRpY9r29qcuQKLMWmvD==", KeyError::NotCanonical),
+            ("mPSJyNXpO6kzgoYWoN8yBgsXRpY9r29qcuQKLMW_vDE=", KeyError::NotBase64),
+            ("mPSJyNXpO6kzgoYWoN8yBgsXRpY9r29qcuQKLMW vDE=", KeyError::NotBase64),
+            ("mPSJyNXpO6kzgoYWoN8yBgsXRpY9r29qcuQKLMWmvDF=", KeyError::NotCanonical),
+            ("mPSJyNXpO6kzgoYWoN8yBgsXRpY9r29qcuQKLMWmvDG=", KeyError::NotCanonical),
+            ("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", KeyError::Zero),
+        ] {
+            assert_eq!(text.parse::<PublicKey>(), Err(fault), "{text:?}");
+            assert!(text.parse::<PrivateKey>() == Err(fault), "{text:?}");
+            assert!(text.parse::<PresharedKey>() == Err(fault), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn secrets_print_as_redacted() {
+        assert_eq!(format!("{:?}", PrivateKey::generate()), "[redacted]");
+        assert_eq!(format!("{:?}", PresharedKey::generate()), "[redacted]");
+        assert_eq!(format!("{:?}", PrivateKey::generate().public_key()), "[public key]");
+    }
+
+    /// Whether every shared secret with `point` is zero.
+    fn is_unsafe(point: [u8; 32]) -> bool {
+        let shared = StaticSecret::from([9; 32]).diffie_hellman(&point.into());
+        !shared.was_contributory()
+    }
+
+    #[test]
+    fn points_of_low_order_are_refused() {
+        for point in LOW_ORDER_POINTS {
+            for top_bit in [0, 128] {
+                let mut bytes = point;
+                bytes[31] |= top_bit;
+                assert!(is_unsafe(bytes));
+                assert!(PublicKey::from_bytes(bytes).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn points_beside_those_of_low_order_are_keys() {
+        for last in [0, 127] {
+            for first in 0..=255 {
+                for middle in [0, 255] {
+                    let bytes = little_endian(first, middle, last);
+                    assert_eq!(PublicKey::from_bytes(bytes).is_err(), is_unsafe(bytes));
+                }
+            }
+        }
+    }
+
+    #[cfg(feature = "serde")]
+    #[test]
+    fn public_key_is_text_in_json() {
+        let key = PrivateKey::generate().public_key();
+        let json = serde_json::to_string(&key).unwrap();
+        assert_eq!(json, format!("\"{key}\""));
+        assert_eq!(serde_json::from_str::<PublicKey>(&json).unwrap(), key);
+        assert!(serde_json::from_str::<PublicKey>("\"AAAA\"").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn keys_survive_text(bytes in any::<[u8; 32]>().prop_filter("zero", |key| *key != [0; 32])) {
+            let text = PresharedKey::from_bytes(bytes).expose_base64();
+            prop_assert_eq!(text.len(), TEXT_LEN);
+            prop_assert_eq!(*text.parse::<PresharedKey>().unwrap().expose(), bytes);
+            prop_assert_eq!(text.parse::<PrivateKey>().unwrap().expose_base64(), text.clone());
+            let public: PublicKey = text.parse().unwrap();
+            prop_assert_eq!(public.to_string(), text.as_str());
+        }
+
+        #[test]
+        fn each_key_has_one_text(text in "[A-Za-z0-9+/]{42}[A-Za-z0-9+/=]=") {
+            if let Ok(key) = text.parse::<PresharedKey>() {
+                prop_assert_eq!(&*key.expose_base64(), &text);
+            }
         }
     }
 }

@@ -61,3 +61,66 @@ fn quoted(path: &Path) -> String {
     }
     format!("'{}'", path.replace('\'', r"'\''"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs::{self, Permissions},
+        os::unix::fs::PermissionsExt,
+    };
+
+    use super::*;
+
+    fn file_with_mode(mode: u32) -> (tempfile::NamedTempFile, Metadata) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::set_permissions(file.path(), Permissions::from_mode(mode)).unwrap();
+        let metadata = fs::symlink_metadata(file.path()).unwrap();
+        (file, metadata)
+    }
+
+    #[test]
+    fn own_private_file_passes() {
+        for mode in [0o600, 0o400] {
+            let (file, metadata) = file_with_mode(mode);
+            check(file.path(), &metadata).unwrap();
+        }
+    }
+
+    #[test]
+    fn looser_mode_is_refused_with_the_command_that_mends_it() {
+        for mode in [0o640, 0o604, 0o620, 0o610, 0o777] {
+            let (file, metadata) = file_with_mode(mode);
+            let error = check(file.path(), &metadata).unwrap_err().to_string();
+            let command = format!("`chmod 600 {}`", file.path().display());
+            assert!(error.ends_with(&command), "{error}");
+        }
+    }
+
+    #[test]
+    fn foreign_owner_is_refused_with_the_command_that_mends_it() {
+        let (file, metadata) = file_with_mode(0o600);
+        let path = file.path();
+        let owner = metadata.uid() + 1;
+        let error = check_for(owner, path, &metadata).unwrap_err().to_string();
+        assert!(error.ends_with(&format!("`chown {owner} {}`", path.display())), "{error}");
+    }
+
+    #[test]
+    fn root_is_named_in_the_command() {
+        let error = PrivateFileError::ForeignOwner { path: "/var/lib/tacit/key".into(), owner: 0 };
+        assert!(error.to_string().ends_with("`chown root /var/lib/tacit/key`"));
+    }
+
+    #[test]
+    fn directory_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let metadata = fs::symlink_metadata(dir.path()).unwrap();
+        assert!(matches!(check(dir.path(), &metadata), Err(PrivateFileError::NotAFile(_))));
+    }
+
+    #[test]
+    fn command_survives_a_shell() {
+        assert_eq!(quoted(Path::new("/var/lib/tacit/gateway.key")), "/var/lib/tacit/gateway.key");
+        assert_eq!(quoted(Path::new("/a b/it's")), r"'/a b/it'\''s'");
+    }
+}

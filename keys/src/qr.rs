@@ -110,3 +110,86 @@ impl Modules {
         self.colours[(y - QUIET_ZONE) * self.code_side + x - QUIET_ZONE]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As long as a client config is.
+    fn text() -> String {
+        "PrivateKey = uFOudy1rBMIfkEJr74vf6OkYTBu23eUjjmMWZuEVDnM=\n".repeat(7)
+    }
+
+    /// What a phone reads in a picture of `side` times `side` pixels.
+    fn scan(side: usize, is_dark: impl Fn(usize, usize) -> bool) -> String {
+        let grey = |x, y| if is_dark(x, y) { 0 } else { 255 };
+        let mut picture = rqrr::PreparedImage::prepare_from_greyscale(side, side, grey);
+        let (_, text) = picture.detect_grids()[0].decode().unwrap();
+        text
+    }
+
+    #[test]
+    fn terminal_drawing_scans() {
+        let drawing = terminal(&text()).unwrap();
+        let lines: Vec<Vec<char>> = drawing
+            .lines()
+            .map(|line| {
+                let line = line.strip_prefix(BLACK_ON_WHITE).unwrap();
+                line.strip_suffix(OWN_COLOURS).unwrap().chars().collect()
+            })
+            .collect();
+        let side = lines[0].len();
+        let is_dark = |x: usize, y: usize| {
+            let (x, y) = (x / 4, y / 4);
+            match lines[y / 2][x] {
+                '█' => true,
+                '▀' => y % 2 == 0,
+                '▄' => y % 2 == 1,
+                _ => false,
+            }
+        };
+        assert_eq!(scan(side * 4, is_dark), text());
+    }
+
+    #[test]
+    fn png_scans() {
+        let file = png(&text()).unwrap();
+        let mut decoder = png::Decoder::new(std::io::Cursor::new(&file[..]));
+        decoder.set_transformations(png::Transformations::EXPAND);
+        let mut reader = decoder.read_info().unwrap();
+        let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+        let side = reader.next_frame(&mut pixels).unwrap().width as usize;
+        assert_eq!(scan(side, |x, y| pixels[y * side + x] < 128), text());
+    }
+
+    #[test]
+    fn svg_scans() {
+        let document = svg(&text()).unwrap();
+        let side: usize = between(&document, "width=\"", "\"").parse().unwrap();
+        let mut dark = vec![false; side * side];
+        for path in between(&document, " d=\"M", "\"").split('M') {
+            // "x yhWvHHxVy": a rectangle.
+            let numbers: Vec<usize> = path
+                .split(|c: char| !c.is_ascii_digit())
+                .map(|number| number.parse().unwrap())
+                .collect();
+            let [x, y, width, height, ..] = numbers[..] else { panic!("not a rectangle") };
+            for row in y..y + height {
+                dark[row * side + x..row * side + x + width].fill(true);
+            }
+        }
+        assert_eq!(scan(side, |x, y| dark[y * side + x]), text());
+    }
+
+    fn between<'a>(text: &'a str, start: &str, end: &str) -> &'a str {
+        text.split_once(start).unwrap().1.split_once(end).unwrap().0
+    }
+
+    #[test]
+    fn too_long_a_text_is_refused() {
+        let long = "x".repeat(3000);
+        assert!(matches!(terminal(&long), Err(QrError::TooLong(_))));
+        assert!(matches!(svg(&long), Err(QrError::TooLong(_))));
+        assert!(matches!(png(&long), Err(QrError::TooLong(_))));
+    }
+}
