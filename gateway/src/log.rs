@@ -1,13 +1,13 @@
 //! Everything that the gateway can write to its log, which is stderr.
 //!
 //! Each event is a function here, so the list of field names is this file: `action`, `attempt`, `code`, `error`,
-//! `file`, `line`, `pid`, `restarts`, `rows`, `seconds`, `signal`, `uid`, `version`, `workers`. None of them holds
+//! `file`, `line`, `pid`, `reason`, `restarts`, `rows`, `seconds`, `signal`, `uid`, `version`, `workers`. None of them holds
 //! an address, a key, an e-mail, a name or free text from outside.
 
 use std::{fmt::Display, io, io::IsTerminal, process::ExitStatus, time::Duration};
 
 use std::os::unix::process::ExitStatusExt;
-use tracing::{Level, debug, error, info, warn};
+use tracing::{Level, error, info, warn};
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// Sends events of Tacit's own crates at `level` and above to stderr, and nobody else's.
@@ -53,9 +53,9 @@ pub(crate) fn forwarder_restarted(restarts: u64, pid: u32) {
 }
 
 /// A new forwarder could not be started.
-pub(crate) fn forwarder_not_started(problem: &dyn Display, wait: Duration) {
+pub(crate) fn forwarder_not_started(reason: &'static str, wait: Duration) {
     let seconds = wait.as_secs_f32();
-    error!(error = %problem, seconds, "the forwarder did not start; trying again");
+    error!(reason, seconds, "the forwarder did not start; trying again");
 }
 
 /// The forwarder panicked.
@@ -73,9 +73,14 @@ pub(crate) fn link_failed(problem: &dyn Display) {
     error!(error = %problem, "the forwarder is killed");
 }
 
-/// A device could not be looked up; its handshake is not answered.
-pub(crate) fn lookup_failed(problem: &dyn Display) {
-    debug!(error = %problem, "a device was not looked up");
+/// Devices can no longer be looked up; who is not connected yet has to wait.
+pub(crate) fn lookups_failing(problem: &dyn Display) {
+    warn!(error = %problem, "devices cannot be looked up; new connections wait");
+}
+
+/// Devices can be looked up again.
+pub(crate) fn lookups_work_again() {
+    info!("devices can be looked up again");
 }
 
 /// A session could not be written yet.

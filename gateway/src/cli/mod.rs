@@ -106,11 +106,22 @@ impl Cli {
         match done {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                eprintln!("tacit: {}", Printable(&format!("{error:#}")));
+                eprintln!("tacit: {}", Printable(&causes(&error)));
                 ExitCode::FAILURE
             }
         }
     }
+}
+
+/// The error and its causes in one text; a cause that an error already tells is not repeated.
+fn causes(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |told, cause| {
+        match (told.is_empty(), told.contains(&cause)) {
+            (true, _) => cause,
+            (false, true) => told,
+            (false, false) => format!("{told}: {cause}"),
+        }
+    })
 }
 
 fn run_gateway(places: &Places, overrides: &Overrides) -> anyhow::Result<()> {
@@ -171,6 +182,12 @@ mod tests {
             let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(verb.is_hide_set() || help.starts_with("Examples:\n  "), "{}", verb.get_name());
         }
+    }
+
+    #[test]
+    fn cause_is_told_once() {
+        let error = anyhow::anyhow!("denied").context("opening x: denied").context("starting");
+        assert_eq!(causes(&error), "starting: opening x: denied");
     }
 
     #[test]

@@ -1,8 +1,15 @@
 //! Answers to `WhoIs`: which device a key belongs to.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    fmt::Display,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-use tacit_accounts::Store;
+use tacit_accounts::{Store, StoreError};
 use tacit_messages::{PublicKey, SecretKey, ToForwarder, UnixSeconds};
 use tokio::{
     sync::{Semaphore, mpsc},
@@ -32,16 +39,15 @@ pub(crate) struct WhoIs {
 
 /// Starts answering; it ends when the sender is dropped.
 pub(crate) fn start(store: Store, outbox: Arc<Outbox>) -> mpsc::Sender<WhoIs> {
-    let (sender, mut questions) = mpsc::channel::<WhoIs>(QUEUE_LEN);
+    let (sender, mut questions) = mpsc::channel(QUEUE_LEN);
+    let lookups = Arc::new(Lookups { store, outbox, failing: AtomicBool::new(false) });
     tokio::spawn(async move {
         let places = Arc::new(Semaphore::new(AT_ONCE));
         while let Some(question) = questions.recv().await {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-            let (store, outbox) = (store.clone(), Arc::clone(&outbox));
+            let lookups = Arc::clone(&lookups);
             tokio::spawn(async move {
-                if timeout(PATIENCE, answer(&store, &outbox, &question)).await.is_err() {
-                    log::lookup_failed(&"the store takes too long");
-                }
+                lookups.answer(&question).await;
                 drop(place);
             });
         }
@@ -49,23 +55,43 @@ pub(crate) fn start(store: Store, outbox: Arc<Outbox>) -> mpsc::Sender<WhoIs> {
     sender
 }
 
-/// Answers one question; not at all if the store fails, for then nothing is known about the key.
-async fn answer(store: &Store, outbox: &Outbox, question: &WhoIs) {
-    while let Some(ticket) = outbox.ticket(question.forwarder).await {
-        let answer = match look_up(store, question.public_key).await {
-            Ok(answer) => answer,
-            Err(error) => return log::lookup_failed(&error),
-        };
-        if outbox.answer(ticket, &answer).await != Answered::Stale {
-            return;
+struct Lookups {
+    store: Store,
+    outbox: Arc<Outbox>,
+    failing: AtomicBool,
+}
+
+impl Lookups {
+    /// Answers one question; not at all if the store fails, for then nothing is known about the key.
+    async fn answer(&self, question: &WhoIs) {
+        while let Some(ticket) = self.outbox.ticket(question.forwarder).await {
+            let looked_up = timeout(PATIENCE, look_up(&self.store, question.public_key)).await;
+            let answer = match looked_up {
+                Ok(Ok(answer)) => answer,
+                Ok(Err(error)) => return self.note_failure(&error),
+                Err(_) => return self.note_failure(&"the store takes too long"),
+            };
+            self.note_success();
+            if self.outbox.answer(ticket, &answer).await != Answered::Stale {
+                return;
+            }
+        }
+    }
+
+    fn note_failure(&self, problem: &dyn Display) {
+        if !self.failing.swap(true, Ordering::Relaxed) {
+            log::lookups_failing(problem);
+        }
+    }
+
+    fn note_success(&self) {
+        if self.failing.swap(false, Ordering::Relaxed) {
+            log::lookups_work_again();
         }
     }
 }
 
-async fn look_up(
-    store: &Store,
-    public_key: PublicKey,
-) -> Result<ToForwarder, tacit_accounts::StoreError> {
+async fn look_up(store: &Store, public_key: PublicKey) -> Result<ToForwarder, StoreError> {
     let found = store.device_by_public_key(&public_key, UnixSeconds::now()).await?;
     Ok(found.map_or(ToForwarder::Unknown { public_key }, |found| ToForwarder::Device {
         public_key,

@@ -153,7 +153,7 @@ impl Running {
             Ok(forwarder) => Ok(Self { gateway, supervisor, forwarder }),
             Err(error) => {
                 supervisor.network.lower().await;
-                Err(error)
+                Err(error.into())
             }
         }
     }
@@ -164,7 +164,13 @@ impl Running {
         let store = &gateway.store;
         let alive = note_alive(store.clone());
         let cleaning = clean_departed(store.clone(), Arc::clone(&supervisor.departures));
-        supervisor.run(forwarder, &mut stop).await;
+        let mut late = stop.clone();
+        tokio::select! {
+            () = supervisor.run(forwarder, &mut stop) => {}
+            () = async { supervisor::stopped(&mut late).await; sleep(STOP_PATIENCE * 2).await } => {
+                log::stop_failed(&"the forwarder did not end in time and is killed");
+            }
+        }
 
         alive.abort();
         cleaning.abort();

@@ -1,8 +1,13 @@
 //! Keeps a forwarder running: starts it, hears it, ends its sessions when it dies, and starts the next one.
 
-use std::{process::ExitStatus, sync::Arc, time::Duration};
+use std::{
+    future::{Future, pending},
+    pin::pin,
+    process::ExitStatus,
+    sync::Arc,
+    time::Duration,
+};
 
-use anyhow::Context;
 use parking_lot::Mutex;
 use tacit_keys::PrivateKey;
 use tacit_messages::{FromForwarder, ToForwarder, UnixSeconds, clock::Instant};
@@ -13,14 +18,18 @@ use tokio::{
 
 use super::{
     departures::Departures,
-    forwarder::Forwarder,
+    forwarder::{Forwarder, ForwarderError},
     forwarder_state::ForwarderState,
     link::{Link, LinkError},
     lookup::WhoIs,
     outbox::Outbox,
     session_writer::{SessionChange, SessionWriter},
 };
-use crate::{config::Settings, host::Network, log};
+use crate::{
+    config::Settings,
+    host::{HostError, Network},
+    log,
+};
 
 /// How long the forwarder may say nothing: it sends totals each second.
 const SILENCE: Duration = Duration::from_secs(15);
@@ -54,8 +63,33 @@ pub(crate) struct Supervisor {
     pub(crate) departures: Arc<Mutex<Departures>>,
 }
 
+/// Why there is no forwarder.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    /// The tunnel could not be made.
+    #[error(transparent)]
+    Tunnel(#[from] HostError),
+    /// The process did not become ready.
+    #[error(transparent)]
+    Forwarder(#[from] ForwarderError),
+}
+
+impl StartError {
+    /// The reason without the addresses and names that a host's error may have.
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Tunnel(HostError::PortTaken(_)) => "the UDP port is taken",
+            Self::Tunnel(HostError::InterfaceExists(_)) => "the interface exists",
+            Self::Tunnel(_) => "the tunnel cannot be made",
+            Self::Forwarder(ForwarderError::Process(_)) => "there is no process to be had",
+            Self::Forwarder(_) => "it did not say that it runs",
+        }
+    }
+}
+
 /// Why no more comes from a forwarder.
 enum End {
+    Stopped,
     Closed,
     Silent,
     Broken(LinkError),
@@ -66,8 +100,8 @@ impl Supervisor {
     ///
     /// # Errors
     /// If the tunnel cannot be made or the forwarder does not become ready.
-    pub(crate) async fn start(&self) -> anyhow::Result<Forwarder> {
-        let tunnel = self.network.open_tunnel().await.context("opening the tunnel")?;
+    pub(crate) async fn start(&self) -> Result<Forwarder, StartError> {
+        let tunnel = self.network.open_tunnel().await?;
         Ok(Forwarder::start(&self.settings, tunnel, &self.identity).await?)
     }
 
@@ -79,11 +113,10 @@ impl Supervisor {
         loop {
             let began = Instant::now();
             let number = self.outbox.attach(Arc::clone(forwarder.link())).await;
-            let end = tokio::select! {
-                end = self.hear(forwarder.link(), number) => end,
-                () = stopped(stop) => return self.stop(forwarder, number).await,
-            };
-            self.bury(forwarder, end).await;
+            match self.hear(forwarder.link(), number, stopped(stop)).await {
+                End::Stopped => return self.stop(forwarder, number).await,
+                end => self.bury(forwarder, end).await,
+            }
             let wait = backoff.after(Instant::now().since(began));
             let next = tokio::select! {
                 next = self.start_again(wait, &mut backoff) => next,
@@ -95,10 +128,15 @@ impl Supervisor {
         }
     }
 
-    /// Does what the forwarder says until no more comes.
-    async fn hear(&self, link: &Link, number: u64) -> End {
+    /// Does what the forwarder says until no more comes or `stop` is done; what was received is always done.
+    async fn hear(&self, link: &Link, number: u64, stop: impl Future<Output = ()>) -> End {
+        let mut stop = pin!(stop);
         loop {
-            match timeout(SILENCE, link.receive()).await {
+            let received = tokio::select! {
+                received = timeout(SILENCE, link.receive()) => received,
+                () = &mut stop => return End::Stopped,
+            };
+            match received {
                 Ok(Ok(Some(message))) => self.handle(message, number).await,
                 Ok(Ok(None)) => return End::Closed,
                 Ok(Err(error)) => return End::Broken(error),
@@ -133,7 +171,7 @@ impl Supervisor {
     async fn bury(&self, mut forwarder: Forwarder, end: End) {
         let died_at = UnixSeconds::now();
         let status = match end {
-            End::Closed => forwarder.end().await,
+            End::Closed | End::Stopped => forwarder.end().await,
             End::Silent => {
                 log::forwarder_silent(SILENCE);
                 forwarder.kill().await
@@ -162,7 +200,7 @@ impl Supervisor {
                 Ok(forwarder) => return forwarder,
                 Err(error) => {
                     wait = backoff.after(Duration::ZERO);
-                    log::forwarder_not_started(&format_args!("{error:#}"), wait);
+                    log::forwarder_not_started(error.reason(), wait);
                 }
             }
         }
@@ -173,7 +211,7 @@ impl Supervisor {
         let link = Arc::clone(forwarder.link());
         let farewell = async {
             let _ = link.send(&ToForwarder::Shutdown).await;
-            self.hear(&link, number).await
+            self.hear(&link, number, pending()).await
         };
         let status = match timeout(STOP_PATIENCE, farewell).await {
             Ok(End::Closed) => forwarder.end().await,
