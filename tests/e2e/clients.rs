@@ -26,7 +26,8 @@ fn brings_everything_through(implementation: Implementation) {
         assert_eq!(ping.longest_gap(), 0, "{}", ping.text);
         assert!(echo(namespace, ip, 200, 1000) >= 199, "UDP to {ip} gets lost");
         assert_eq!(echo(namespace, ip, 3, 1), 3);
-        assert_eq!(echo(namespace, ip, 3, 4000), 3, "fragments to {ip} get lost");
+        // The first large answer over IPv6 only tells its sender how small the fragments must be.
+        assert!(echo(namespace, ip, 3, 4000) >= 2, "fragments to {ip} get lost");
     }
     for direction in [Direction::Down, Direction::Up] {
         transfer(namespace, direction, TARGET_V4.into(), 1, 200 * MEGABYTE).unwrap();
@@ -101,7 +102,7 @@ fn tcp_segments_are_clamped_for_a_client_that_thinks_its_mtu_larger() {
     client.namespace.sh("ip link set wg0 mtu 1500");
 
     for (ip, headers) in [(TARGET_V4.into(), 40), (TARGET_V6.into(), 60)] {
-        assert!(connects(client.namespace, ip));
+        transfer(client.namespace, Direction::Up, ip, 1, MEGABYTE).unwrap();
         let segment = lab.target.segment();
         assert!(
             (500..=1420 - headers).contains(&segment),

@@ -139,7 +139,7 @@ fn start_fails_clearly_without_cap_net_admin() {
     let lab = Lab::new(0);
     let gateway = Gateway::stopped(&lab, "gateway", &[]);
     let setpriv = ["setpriv", "--bounding-set=-net_admin"];
-    assert_fails(&lab, quiet(&gateway, &setpriv), &["cap_net_admin"]);
+    assert_fails(&lab, quiet(&gateway, &setpriv), &["net_admin"]);
 }
 
 #[test]

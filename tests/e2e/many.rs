@@ -76,7 +76,7 @@ fn hundred_devices_move_data_without_cross_talk() {
     thread::scope(|scope| {
         for (number, client) in clients.iter_mut().enumerate() {
             scope.spawn(move || {
-                client.try_handshake(5, Duration::from_secs(3)).expect("no handshake");
+                client.try_handshake(5, Duration::from_secs(5)).expect("no handshake");
                 client.send_packet(&[]);
                 move_data(number, client);
             });
@@ -84,6 +84,6 @@ fn hundred_devices_move_data_without_cross_talk() {
     });
 
     thread::sleep(Duration::from_secs(2));
-    assert_eq!(gateway.json(&["status"])["totals"]["sessions"], DEVICES);
+    assert_eq!(gateway.json(&["status"])["sessions"], DEVICES);
     assert_eq!(gateway.sessions(EMAIL).len(), DEVICES);
 }

@@ -89,7 +89,7 @@ impl<'lab> Gateway<'lab> {
     #[must_use]
     pub fn command(&self) -> Command {
         let mut command = Command::new(program());
-        command.env_clear().args(["run", "--log", "trace", "--config", "/nonexistent/tacit.toml"]);
+        command.env_clear().args(["run", "--log", "trace"]);
         command.arg("--data-dir").arg(&self.data_dir).arg("--socket").arg(self.socket());
         command.args(["--endpoint", &GATEWAY_V4.to_string()]);
         command.args(["--dns", &DNS_V4.to_string(), "--dns", &DNS_V6.to_string()]);

@@ -5,7 +5,7 @@ mkdir /run/etc /run/lab
 cp -a /etc/. /run/etc/
 cp /usr/bin/ip /usr/bin/wg /run/lab/
 mount --bind /run/etc /etc
-rm -f /etc/resolv.conf
+rm -rf /etc/resolv.conf /etc/tacit
 echo '# nothing yet' > /etc/resolv.conf
 mount -t sysfs sysfs /sys
 mount -t tmpfs none /sys/module

@@ -112,9 +112,7 @@ impl RawClient {
         for _ in 0..tries {
             let initiation = self.initiation();
             self.send_raw(&initiation.message);
-            let session = self
-                .receive_kind(noise::RESPONSE, wait)
-                .and_then(|response| self.identity.finish(&initiation, &response));
+            let session = self.receive_session(&initiation, wait);
             if let Some(session) = session {
                 self.sessions.push(session);
                 return Some(initiation);
@@ -128,6 +126,18 @@ impl RawClient {
         let initiation = self.handshake_unconfirmed();
         self.send_packet(&[]);
         initiation
+    }
+
+    /// Waits for the response to `initiation`, passing over late ones to others.
+    fn receive_session(&self, initiation: &Initiation, wait: Duration) -> Option<Session> {
+        let start = Instant::now();
+        while let Some(left) = wait.checked_sub(elapsed(start)) {
+            let response = self.receive_kind(noise::RESPONSE, left)?;
+            if let Some(session) = self.identity.finish(initiation, &response) {
+                return Some(session);
+            }
+        }
+        None
     }
 
     /// Answers the gateway's own initiation, should one come within `limit`.
@@ -189,7 +199,11 @@ impl RawClient {
             let sent = self.datagram(4000, to, payload);
             self.send_packet(&sent.packet());
             let answer = Datagram { from: sent.to, to: sent.from, payload: payload.to_vec() };
-            self.receive(Duration::from_secs(2)) == Some(answer)
+            let start = Instant::now();
+            std::iter::from_fn(|| {
+                self.receive(Duration::from_secs(2).saturating_sub(elapsed(start)))
+            })
+            .any(|datagram| datagram == answer)
         })
     }
 }

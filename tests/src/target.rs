@@ -121,7 +121,7 @@ impl Target {
         socket.set_read_timeout(Some(TICK)).expect("setting a timeout");
         let _ = socket2::SockRef::from(&socket).set_recv_buffer_size(4 << 20);
         let (stop, counters) = (Arc::clone(&self.stop), Arc::clone(&self.counters));
-        thread::spawn(move || {
+        namespace.background(move || {
             let mut buffer = vec![0; 65_536];
             while !stop.load(Ordering::Relaxed) {
                 if let Ok((len, from)) = socket.recv_from(&mut buffer) {
