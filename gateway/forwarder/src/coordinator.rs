@@ -202,10 +202,12 @@ impl<'a> Coordinator<'a> {
 
     /// Drops whoever is in `slot`: the store gave its addresses to another device.
     fn drop_slot(&mut self, slot: Slot, now: Instant) {
-        let device = self.live.values().find(|live| live.slot == slot).map(|live| live.device);
-        if self.state.peers.slot(slot).is_some_and(|slot| slot.lock().is_some())
-            && let Some(device) = device
-        {
+        let held = self
+            .state
+            .peers
+            .slot(slot)
+            .and_then(|slot| slot.lock().as_ref().map(|peer| peer.device()));
+        if let Some(device) = held {
             self.drop_device(device, now);
         }
     }

@@ -125,6 +125,9 @@ impl Outbound {
             Segments::new(vnet, &mut packet[..packet_len]).ok_or(DropReason::NotIp)?;
         while let Some(range) = segments.next(&mut packet[..packet_len]) {
             let len = wireguard::padded_len(range.len(), state.mtu);
+            if len + TRANSPORT_OVERHEAD > wireguard::MAX_DATAGRAM {
+                return Err(DropReason::NotIp);
+            }
             self.train.make_room(endpoint, ecn, len + TRANSPORT_OVERHEAD, io, counters);
             let packet_bytes = range.len();
             let padded = range.start..range.start + len;

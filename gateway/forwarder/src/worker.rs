@@ -60,7 +60,10 @@ pub fn run(number: usize, io: &WorkerIo, uso: bool, state: &Arc<State>) {
                 inbound.turn(inbound::Io { udp: *socket, tun }, state, counters, now);
             }
         }
-        if ready.last().is_some_and(|tun| !tun.revents().is_empty()) {
+        let tun_ready = ready.last().map_or(PollFlags::empty(), PollFd::revents);
+        // Without its device this process is of no use: control makes a new one.
+        assert!(!tun_ready.intersects(PollFlags::ERR | PollFlags::NVAL), "the TUN device is gone");
+        if !tun_ready.is_empty() {
             outbound.turn(io.outbound(), state, counters, now);
         }
     }
