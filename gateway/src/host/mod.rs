@@ -5,8 +5,6 @@
 //! [`Network::open_tunnel`] makes the TUN device and the UDP sockets, again whenever the forwarder died with its
 //! descriptors. [`Network::lower`] leaves the host as it was.
 
-#![expect(dead_code, unused_imports, reason = "the control process is about to call it")]
-
 pub(crate) mod conntrack;
 mod error;
 mod firewall;
@@ -28,15 +26,16 @@ use std::time::Duration;
 use rustix::thread::{CapabilitySet, capabilities};
 
 pub(crate) use error::HostError;
-pub(crate) use settings::{HostSettings, Protocol, ServedPort, ServedPortError};
+pub(crate) use settings::{HostSettings, Protocol, ServedPort};
 
 use firewall::Firewall;
 use record::Record;
+use sockets::UdpSockets;
 use turn::Turn;
 
-/// How long a dead forwarder's device may take to go.
-const DEVICE_GOES_WITHIN: Duration = Duration::from_millis(500);
-const DEVICE_POLL: Duration = Duration::from_millis(10);
+/// How long a dead forwarder's descriptors may take to go.
+const DESCRIPTORS_GO_WITHIN: Duration = Duration::from_millis(500);
+const POLL: Duration = Duration::from_millis(10);
 
 /// Checks that the gateway can be set up on this host, and changes nothing.
 ///
@@ -129,11 +128,7 @@ impl Network {
     /// # Errors
     /// What could not be made.
     pub(crate) async fn open_tunnel(&self) -> Result<TunnelIo, HostError> {
-        self.await_device_gone().await;
-        if links::exists(&self.settings.interface).await? {
-            return Err(HostError::InterfaceExists(self.settings.interface.clone()));
-        }
-        let sockets = sockets::bind(&self.settings.listen, self.settings.workers)?;
+        let sockets = self.bind_when_free().await?;
         let device = tun::open(&self.settings)?;
         self.has_made_device.store(true, Ordering::Relaxed);
         links::configure(&self.settings).await?;
@@ -173,17 +168,24 @@ impl Network {
         sysctls::first_off().map_or(Ok(()), |key| Err(HostError::NotInForce(key)))
     }
 
-    /// Waits until the device of a forwarder that just died has gone with its descriptors.
-    async fn await_device_gone(&self) {
-        if !self.has_made_device.load(Ordering::Relaxed) {
-            return;
-        }
-        let polls = DEVICE_GOES_WITHIN.as_millis() / DEVICE_POLL.as_millis();
+    /// Binds the sockets, giving a forwarder that just died a moment for its device and its sockets to go.
+    async fn bind_when_free(&self) -> Result<UdpSockets, HostError> {
+        let polls = DESCRIPTORS_GO_WITHIN.as_millis() / POLL.as_millis();
         for _ in 0..polls {
-            if !links::exists(&self.settings.interface).await.unwrap_or(false) {
-                return;
+            match self.bind().await {
+                Err(HostError::InterfaceExists(_) | HostError::PortTaken(_)) => {}
+                outcome => return outcome,
             }
-            tokio::time::sleep(DEVICE_POLL).await;
+            tokio::time::sleep(POLL).await;
         }
+        self.bind().await
+    }
+
+    async fn bind(&self) -> Result<UdpSockets, HostError> {
+        let settings = &self.settings;
+        if links::exists(&settings.interface).await? {
+            return Err(HostError::InterfaceExists(settings.interface.clone()));
+        }
+        sockets::bind(&settings.listen, settings.workers)
     }
 }

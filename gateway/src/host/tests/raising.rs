@@ -1,5 +1,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::{OFlags, fcntl_getfl};
 
@@ -7,13 +9,20 @@ use super::namespace::*;
 use crate::host::{Network, Protocol, ServedPort, conntrack, preflight};
 
 /// Makes an interface that takes router advertisements, as an uplink does.
-fn add_uplink() {
+async fn add_uplink() {
     run("ip", "link add uplink0 type veth peer name far0");
     set_sysctl("ipv6/conf/uplink0/accept_ra", "1");
+    // A link-local address would come up by itself in the middle of a test.
+    set_sysctl("ipv6/conf/uplink0/addr_gen_mode", "1");
+    set_sysctl("ipv6/conf/far0/addr_gen_mode", "1");
     run("ip", "link set far0 up");
     run("ip", "link set uplink0 up");
     run("ip", "address add 198.51.100.1/24 dev uplink0");
     run("ip", "address add 2001:db8::1/64 dev uplink0 nodad");
+    // The kernel finds out on its own time that the link is up.
+    while !run("ip", "-6 route show table local").contains("2001:db8::1") {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 #[test]
@@ -56,7 +65,7 @@ fn raising_makes_device_addresses_sockets_and_table() {
 #[test]
 fn lowering_leaves_the_host_as_it_was() {
     in_namespace(async |directory| {
-        add_uplink();
+        add_uplink().await;
         set_sysctl("ipv4/conf/all/accept_redirects", "0");
         set_sysctl("ipv4/conf/uplink0/forwarding", "1");
         set_sysctl("ipv6/conf/far0/forwarding", "1");
@@ -93,7 +102,7 @@ fn a_host_that_forwards_already_goes_on_forwarding() {
 #[test]
 fn a_switch_that_somebody_else_turned_since_is_left_alone() {
     in_namespace(async |directory| {
-        add_uplink();
+        add_uplink().await;
         let network = Network::raise(&settings(directory, "data")).await.unwrap();
         set_sysctl("ipv6/conf/uplink0/accept_ra", "0");
 
@@ -107,15 +116,18 @@ fn a_switch_that_somebody_else_turned_since_is_left_alone() {
 #[test]
 fn the_next_gateway_cleans_up_after_a_killed_one() {
     in_namespace(async |directory| {
-        add_uplink();
+        add_uplink().await;
         let before = snapshot();
         let settings = settings(directory, "data");
         let killed = Network::raise(&settings).await.unwrap();
         drop(killed.open_tunnel().await.unwrap());
         drop(killed);
         run("nft", "list table inet tacit");
+        // A test in another thread may just have forked, and its child holds all descriptors until it executes.
+        while Path::new("/proc/sys/net/ipv4/conf/tacit0").exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
 
-        preflight(&settings).await.unwrap();
         let next = Network::raise(&settings).await.unwrap();
         drop(next.open_tunnel().await.unwrap());
         next.lower().await;
@@ -127,7 +139,7 @@ fn the_next_gateway_cleans_up_after_a_killed_one() {
 #[test]
 fn a_killed_gateway_is_cleaned_up_also_from_another_data_directory() {
     in_namespace(async |directory| {
-        add_uplink();
+        add_uplink().await;
         let before = snapshot();
         drop(Network::raise(&settings(directory, "lost")).await.unwrap());
 
@@ -175,7 +187,7 @@ fn a_record_of_another_namespace_changes_nothing_here() {
 fn two_gateways_run_side_by_side_and_the_last_one_turns_forwarding_off() {
     for first_leaves_first in [true, false] {
         in_namespace(async move |directory| {
-            add_uplink();
+            add_uplink().await;
             let before = snapshot();
             let first = Network::raise(&settings(directory, "data")).await.unwrap();
             let first_tunnel = first.open_tunnel().await.unwrap();
