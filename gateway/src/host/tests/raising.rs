@@ -25,6 +25,17 @@ async fn add_uplink() {
     }
 }
 
+/// Ends a gateway as `kill -9` does.
+async fn kill(network: Network) {
+    drop(network);
+    // A test in another thread may just have forked, and its child holds all descriptors until it executes.
+    while Path::new("/proc/sys/net/ipv4/conf/tacit0").exists()
+        || run("nft", "list table inet tacit").contains("owner")
+    {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 #[test]
 fn raising_makes_device_addresses_sockets_and_table() {
     in_namespace(async |directory| {
@@ -121,12 +132,7 @@ fn the_next_gateway_cleans_up_after_a_killed_one() {
         let settings = settings(directory, "data");
         let killed = Network::raise(&settings).await.unwrap();
         drop(killed.open_tunnel().await.unwrap());
-        drop(killed);
-        run("nft", "list table inet tacit");
-        // A test in another thread may just have forked, and its child holds all descriptors until it executes.
-        while Path::new("/proc/sys/net/ipv4/conf/tacit0").exists() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        kill(killed).await;
 
         let next = Network::raise(&settings).await.unwrap();
         drop(next.open_tunnel().await.unwrap());
@@ -141,7 +147,7 @@ fn a_killed_gateway_is_cleaned_up_also_from_another_data_directory() {
     in_namespace(async |directory| {
         add_uplink().await;
         let before = snapshot();
-        drop(Network::raise(&settings(directory, "lost")).await.unwrap());
+        kill(Network::raise(&settings(directory, "lost")).await.unwrap()).await;
 
         let next = Network::raise(&settings(directory, "data")).await.unwrap();
         next.lower().await;
@@ -155,7 +161,7 @@ fn a_killed_gateway_is_cleaned_up_also_under_another_interface_name() {
     in_namespace(async |directory| {
         let before = snapshot();
         let mut settings = settings(directory, "data");
-        drop(Network::raise(&settings).await.unwrap());
+        kill(Network::raise(&settings).await.unwrap()).await;
 
         settings.interface = "other0".into();
         let next = Network::raise(&settings).await.unwrap();
