@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::Signal;
 use tacit_messages::clock::Instant;
 use tacit_tests::{
     Gateway, Lab, RawClient,
@@ -48,7 +49,16 @@ fn connect(lab: &Lab, gateway: &Gateway<'_>, client: usize) -> RawClient {
 }
 
 #[test]
-fn everything_is_as_before_after_the_end() {
+fn everything_is_as_before_after_sigterm() {
+    leaves_everything_as_before(Signal::TERM);
+}
+
+#[test]
+fn everything_is_as_before_after_sigint() {
+    leaves_everything_as_before(Signal::INT);
+}
+
+fn leaves_everything_as_before(signal: Signal) {
     let lab = Lab::new(1);
     lab.gateway.sh("nft add table inet mine; nft add chain inet mine forward");
     std::thread::sleep(Duration::from_secs(3));
@@ -57,7 +67,7 @@ fn everything_is_as_before_after_the_end() {
     connect(&lab, &gateway, 0);
     assert_ne!(difference(&before, &snapshot(&lab)), Vec::<String>::new());
 
-    gateway.stop();
+    gateway.stop_by(signal);
 
     assert_eq!(difference(&before, &snapshot(&lab)), Vec::<String>::new());
 }

@@ -6,7 +6,7 @@ use tacit_messages::{DropReason, UnixSeconds};
 use tacit_tests::{
     Client, Gateway, Implementation, Lab, RawClient,
     config::Config,
-    lab::{TARGET_V4, TARGET_V6, client_v4},
+    lab::{GATEWAY_V6, PORT, TARGET_V4, TARGET_V6, client_v4, client_v6},
     raw_client::bind,
     target::ECHO_PORT,
     transfer::{Direction, Transfer},
@@ -46,6 +46,20 @@ fn session_row_holds_only_account_times_and_ip() {
     let columns = store::columns(&gateway.store(), "sessions");
     assert_eq!(columns, ["id", "account_id", "device_id", "connecting_ip", "began_at", "ended_at"]);
     assert_eq!(store::rows(&gateway.store(), "sessions"), 1);
+}
+
+#[test]
+fn client_may_connect_over_ipv6() {
+    let lab = Lab::new(1);
+    let gateway = Gateway::start(&lab);
+    let socket = bind(&lab.clients[0], "[::]:0".parse().unwrap());
+    let mut client = RawClient::on(socket, &gateway.customer(EMAIL));
+    client.gateway = (GATEWAY_V6, PORT).into();
+    client.handshake();
+    assert!(client.echo((TARGET_V4, ECHO_PORT).into(), b"four in six"));
+    assert!(client.echo((TARGET_V6, ECHO_PORT).into(), &[6; 1300]));
+    let sessions = gateway.wait_for_sessions(EMAIL, 1);
+    assert_eq!(sessions[0]["connecting_ip"], client_v6(0, 2).to_string());
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::Signal;
 use serde_json::Value;
 use tacit_messages::DropReason;
 
@@ -113,7 +114,15 @@ impl<'lab> Gateway<'lab> {
     /// # Panics
     /// If it takes more than 10 seconds or fails.
     pub fn stop(&mut self) {
-        self.signal(rustix::process::Signal::TERM);
+        self.stop_by(Signal::TERM);
+    }
+
+    /// Ends the program with a signal that it must obey.
+    ///
+    /// # Panics
+    /// If it takes more than 10 seconds or fails.
+    pub fn stop_by(&mut self, signal: Signal) {
+        self.signal(signal);
         let status = self.wait(Duration::from_secs(10));
         assert!(status.success(), "the gateway ended with {status}:\n{}", self.log());
     }
@@ -123,11 +132,11 @@ impl<'lab> Gateway<'lab> {
     /// # Panics
     /// If it does not end.
     pub fn kill(&mut self) {
-        self.signal(rustix::process::Signal::KILL);
+        self.signal(Signal::KILL);
         assert_eq!(self.wait(Duration::from_secs(5)).signal(), Some(9));
     }
 
-    fn signal(&self, signal: rustix::process::Signal) {
+    fn signal(&self, signal: Signal) {
         let child = self.child.as_ref().expect("the gateway does not run");
         let pid = rustix::process::Pid::from_child(child);
         rustix::process::kill_process(pid, signal).expect("signalling the gateway");

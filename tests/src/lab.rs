@@ -7,10 +7,13 @@
 //! ```
 //!
 //! The target also has the addresses of the name servers and private ones that no client may reach, and
-//! the gateway's default route leads to it. Its transmit checksum offload is off: veth would otherwise let
-//! wrong checksums pass unseen.
+//! the gateway's default route leads to it. Transmit checksum offload is off between these two: veth would
+//! otherwise let wrong checksums pass unseen.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::Path,
+};
 
 use tempfile::TempDir;
 
@@ -41,6 +44,9 @@ pub const PRIVATE: [IpAddr; 7] = [
 /// The WireGuard port.
 pub const PORT: u16 = 51820;
 
+/// Begins the name of every lab's directory; the number of the process that made it follows.
+const DIR_PREFIX: &str = "tacit-lab-";
+
 /// Namespaces, wires and the target's servers of one test.
 pub struct Lab {
     /// What the target counts.
@@ -67,13 +73,15 @@ impl Lab {
         connect_target(&gateway, &target_namespace);
         let clients = (0..clients).map(|number| connect_client(&gateway, number)).collect();
         let target = Target::start(&target_namespace);
-        let dir = tempfile::Builder::new().prefix("tacit-lab-").tempdir();
+        sweep();
+        let prefix = format!("{DIR_PREFIX}{}-", std::process::id());
+        let dir = tempfile::Builder::new().prefix(&prefix).tempdir();
         Self { target, clients, gateway, target_namespace, dir: dir.expect("making a directory") }
     }
 
     /// A directory that goes with the lab.
     #[must_use]
-    pub fn dir(&self) -> &std::path::Path {
+    pub fn dir(&self) -> &Path {
         self.dir.path()
     }
 
@@ -85,6 +93,18 @@ impl Lab {
             "ip addr add {new}/28 dev wan; ip addr del {old}/28 dev wan; ip route replace default via {router}"
         ));
         new.into()
+    }
+}
+
+/// Removes the directories of tests that were killed; their namespaces went by themselves.
+fn sweep() {
+    let entries = std::fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten();
+    for entry in entries {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let owner = name.strip_prefix(DIR_PREFIX).and_then(|rest| rest.split('-').next());
+        if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
     }
 }
 
@@ -120,6 +140,7 @@ fn connect_target(gateway: &Namespace, target: &Namespace) {
     gateway.sh(&format!(
         "ip addr add {GATEWAY_V4}/24 dev uplink; ip addr add {GATEWAY_V6}/64 dev uplink nodad
          ip link set uplink up
+         ethtool -K uplink tx off >/dev/null
          ip route add default via {TARGET_V4}; ip -6 route add default via {TARGET_V6}"
     ));
     target.sh(&format!(
