@@ -4,12 +4,15 @@
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::Arc,
+    thread,
+    time::Duration,
 };
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tacit_messages::clock::Instant;
 
 use crate::{
+    counters::Counters,
     inbound::{self, Inbound},
     outbound::{self, Outbound},
     state::State,
@@ -37,11 +40,21 @@ impl WorkerIo {
     }
 }
 
+/// Turns in a row that found packets waiting, after which the worker counts as under load.
+const LOADED_STREAK: u32 = 16;
+/// How long a worker under load that has carried everything lets packets gather. A wake-up costs as much as
+/// several packets do, so under load fewer and larger turns carry more; an idle worker never waits.
+const GATHER: Duration = Duration::from_micros(50);
+
 /// Carries packets until the process ends.
 pub fn run(number: usize, io: &WorkerIo, uso: bool, state: &Arc<State>) {
-    let counters = &state.counters[number];
-    let mut inbound = Inbound::new(uso);
-    let mut outbound = Outbound::default();
+    let mut worker = Worker {
+        io,
+        state,
+        counters: &state.counters[number],
+        inbound: Inbound::new(uso),
+        outbound: Outbound::default(),
+    };
     let tun = io.tun.as_fd();
     let sockets: Vec<BorrowedFd<'_>> =
         [&io.udp_v4, &io.udp_v6].into_iter().flatten().map(AsFd::as_fd).collect();
@@ -50,21 +63,52 @@ pub fn run(number: usize, io: &WorkerIo, uso: bool, state: &Arc<State>) {
         .chain([&tun])
         .map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN))
         .collect();
+    let mut streak = 0;
     loop {
-        if poll(&mut ready, None).is_err() {
-            continue;
+        streak = if wait(&mut ready) { streak + 1 } else { 0 };
+        let more = worker.turn(&sockets, &ready);
+        if !more && streak >= LOADED_STREAK {
+            thread::sleep(GATHER);
         }
+    }
+}
+
+/// Waits until a descriptor is ready; returns whether one was at once.
+fn wait(ready: &mut [PollFd<'_>]) -> bool {
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    if poll(ready, Some(&at_once)).is_ok_and(|count| count > 0) {
+        return true;
+    }
+    while poll(ready, None).is_err() {}
+    false
+}
+
+struct Worker<'a> {
+    io: &'a WorkerIo,
+    state: &'a State,
+    counters: &'a Counters,
+    inbound: Inbound,
+    outbound: Outbound,
+}
+
+impl Worker<'_> {
+    /// Carries a bounded number of packets each way; returns whether more are certainly waiting.
+    fn turn(&mut self, sockets: &[BorrowedFd<'_>], ready: &[PollFd<'_>]) -> bool {
         let now = Instant::now();
-        for (socket, ready) in sockets.iter().zip(&ready) {
+        let tun = self.io.tun.as_fd();
+        let mut more = false;
+        for (socket, ready) in sockets.iter().zip(ready) {
             if !ready.revents().is_empty() {
-                inbound.turn(inbound::Io { udp: *socket, tun }, state, counters, now);
+                let io = inbound::Io { udp: *socket, tun };
+                more |= self.inbound.turn(io, self.state, self.counters, now);
             }
         }
         let tun_ready = ready.last().map_or(PollFlags::empty(), PollFd::revents);
         // Without its device this process is of no use: control makes a new one.
         assert!(!tun_ready.intersects(PollFlags::ERR | PollFlags::NVAL), "the TUN device is gone");
         if !tun_ready.is_empty() {
-            outbound.turn(io.outbound(), state, counters, now);
+            more |= self.outbound.turn(self.io.outbound(), self.state, self.counters, now);
         }
+        more
     }
 }
