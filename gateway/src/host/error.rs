@@ -91,12 +91,12 @@ pub(crate) enum HostError {
     },
     /// The kernel has no nftables.
     #[error(
-        "the kernel has no nftables ({0}): run `modprobe -a nf_tables nft_ct nft_masq nft_chain_nat`"
+        "the kernel has no nftables ({0}): run `modprobe -a nf_tables nft_ct nft_masq nft_chain_nat nft_fib_inet`"
     )]
     NoNftables(nlink::Error),
     /// The kernel refused the firewall table.
     #[error(
-        "nftables refused table inet {table} ({source}): the kernel needs nf_tables with conntrack and masquerade, `modprobe -a nft_ct nft_masq nft_chain_nat`"
+        "nftables refused table inet {table} ({source}): the kernel needs nf_tables with conntrack, masquerade and fib, `modprobe -a nft_ct nft_masq nft_chain_nat nft_fib_inet`"
     )]
     Firewall {
         /// Name of the table.

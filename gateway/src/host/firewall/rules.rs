@@ -1,16 +1,21 @@
 //! The table's chains and rules, in the order in which a packet meets them.
 //!
-//! 1. `prerouting`, before connection tracking: forged sources and outsiders who name tunnel addresses.
+//! 1. `prerouting`, before connection tracking: forged sources and outsiders who name tunnel addresses; clients'
+//!    datagrams to the gateway are not tracked.
 //! 2. `input`: what devices may reach on the gateway itself.
 //! 3. `mss`: TCP's maximum segment size, both ways.
 //! 4. `forward`: what devices may reach beyond the gateway, and who may answer them.
-//! 5. `postrouting`: the gateway's address in place of a device's.
+//! 5. `output`, before connection tracking: the gateway's datagrams to clients are not tracked.
+//! 6. `postrouting`: the gateway's address in place of a device's, and never the port that clients send to.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::IpNet;
 use nlink::netlink::nftables::{
-    BaseChain, CtState, Family, Field, FilterHook, Match, NatHook, Policy, Priority, Rule, TcpFlags,
+    BaseChain, CtState, Family, FibFlags, Field, FilterHook, Match, NatHook, NatStatement, Policy,
+    Priority, Rule, TcpFlags,
 };
+use nlink::netlink::types::route::RouteType;
 
 use super::HostSettings;
 use crate::host::{Protocol, ServedPort};
@@ -44,6 +49,9 @@ const HEADERS_V4: u16 = 20 + 20;
 /// Bytes of an IPv6 and a TCP header.
 const HEADERS_V6: u16 = 40 + 20;
 
+/// First port that needs no privilege.
+const UNPRIVILEGED: u16 = 1024;
+
 /// A chain with its rules.
 pub(super) struct ChainOfRules {
     /// Its name.
@@ -68,6 +76,7 @@ pub(super) fn chains<'a>(table: &'a str, settings: &'a HostSettings) -> Vec<Chai
         chain("input", filter(FilterHook::Input, Priority::Filter), Draft::input),
         chain("mss", filter(FilterHook::Forward, Priority::Mangle), Draft::mss),
         chain("forward", filter(FilterHook::Forward, Priority::Filter), Draft::forward),
+        chain("output", filter(FilterHook::Output, Priority::Raw), Draft::output),
         chain("postrouting", nat, Draft::postrouting),
     ]
 }
@@ -92,15 +101,26 @@ impl Draft<'_> {
         let borrowed = networks
             .iter()
             .map(|own| self.rule_from_outside().match_saddr(own.addr(), own.prefix_len()).drop());
-        forged.chain(named).chain(borrowed).collect()
+        let from_clients = self.settings.listen.iter().map(|listen| {
+            // What is only forwarded must be tracked, or it could not be translated.
+            let rule = self.rule().match_iif_not(&self.settings.interface);
+            let rule = match listen.ip() {
+                ip if ip.is_unspecified() => rule
+                    .then(Match::eq(Field::NfProto, nfproto(ip)))
+                    .match_udp_dport(listen.port())
+                    .match_fib_type(FibFlags::DADDR, RouteType::Local),
+                ip => rule.match_daddr(ip, host_prefix(ip)).match_udp_dport(listen.port()),
+            };
+            rule.notrack()
+        });
+        forged.chain(named).chain(borrowed).chain(from_clients).collect()
     }
 
     fn input(&self) -> Vec<Rule> {
         let mut rules = vec![self.rule_from_tunnel().match_ct_state(answering()).accept()];
         for served in &self.settings.served_ports {
             for address in self.settings.gateway_addresses() {
-                let host = if address.is_ipv4() { 32 } else { 128 };
-                let rule = self.rule_from_tunnel().match_daddr(address, host);
+                let rule = self.rule_from_tunnel().match_daddr(address, host_prefix(address));
                 rules.push(serve(rule, *served).accept());
             }
         }
@@ -145,14 +165,35 @@ impl Draft<'_> {
         rules
     }
 
+    fn output(&self) -> Vec<Rule> {
+        let to_clients = self.settings.listen.iter().map(|listen| {
+            let rule = match listen.ip() {
+                ip if ip.is_unspecified() => {
+                    self.rule().then(Match::eq(Field::NfProto, nfproto(ip)))
+                }
+                ip => self.rule().match_saddr(ip, host_prefix(ip)),
+            };
+            rule.match_udp_sport(listen.port()).notrack()
+        });
+        to_clients.collect()
+    }
+
     fn postrouting(&self) -> Vec<Rule> {
         let networks = self.settings.tunnel_networks();
-        let leaving =
-            || self.rule().match_oif_not(&self.settings.interface).match_oif_not(LOOPBACK);
-        networks
-            .iter()
-            .map(|own| leaving().match_saddr(own.addr(), own.prefix_len()).masquerade())
-            .collect()
+        let leaving = |own: &IpNet| {
+            let rule = self.rule().match_oif_not(&self.settings.interface).match_oif_not(LOOPBACK);
+            rule.match_saddr(own.addr(), own.prefix_len())
+        };
+        // Answers to that port are not tracked: they would reach the gateway in place of the device.
+        let moved = self.settings.listen.iter().flat_map(|listen| {
+            let of_family = networks.iter().filter(|own| own.addr().is_ipv4() == listen.is_ipv4());
+            of_family.map(|own| {
+                let (first, last) = ports_without(listen.port());
+                let other_port = NatStatement::masquerade().ports(first, last);
+                leaving(own).match_udp_sport(listen.port()).nat(other_port)
+            })
+        });
+        moved.chain(networks.iter().map(|own| leaving(own).masquerade())).collect()
     }
 
     fn rule(&self) -> Rule {
@@ -169,6 +210,24 @@ impl Draft<'_> {
 
     fn rule_from_outside(&self) -> Rule {
         self.rule().match_iif_not(&self.settings.interface).match_iif_not(LOOPBACK)
+    }
+}
+
+fn nfproto(address: IpAddr) -> u8 {
+    if address.is_ipv4() { NFPROTO_IPV4 } else { NFPROTO_IPV6 }
+}
+
+/// Prefix length of a single address.
+fn host_prefix(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
+/// The first and the last of the unprivileged ports on the longer side of `port`.
+fn ports_without(port: u16) -> (u16, u16) {
+    if port > u16::MAX / 2 {
+        (UNPRIVILEGED, port - 1)
+    } else {
+        (UNPRIVILEGED.max(port + 1), u16::MAX)
     }
 }
 

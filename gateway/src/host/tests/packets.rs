@@ -1,7 +1,9 @@
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
+use nlink::netlink::netfilter::ConntrackEntry;
 use nlink::netlink::{Connection, Netfilter};
 use rustix::io::{read, write};
 use tun_rs::{DeviceBuilder, SyncDevice};
@@ -16,6 +18,9 @@ const UPLINK_V4: &str = "198.51.100.1";
 const UPLINK_V6: &str = "2001:db8::1";
 const WEB_V4: &str = "203.0.113.80";
 const WEB_V6: &str = "2001:db8:80::80";
+const CLIENT_V4: &str = "203.0.113.7";
+const CLIENT_V6: &str = "2001:db8:70::7";
+const PORT: u16 = 51820;
 
 /// `struct virtio_net_hdr` of a packet without offloads.
 const VNET_HEADER: [u8; 10] = [0; 10];
@@ -116,6 +121,10 @@ impl Packet {
 
     fn source_port(&self) -> u16 {
         u16::from_be_bytes(*self.transport().first_chunk().unwrap())
+    }
+
+    fn destination_port(&self) -> u16 {
+        u16::from_be_bytes(*self.transport()[2..].first_chunk().unwrap())
     }
 
     fn mss(&self) -> u16 {
@@ -315,10 +324,8 @@ fn segment_sizes_are_lowered_both_ways_and_never_raised() {
 #[test]
 fn connection_tracking_forgets_a_device_and_later_all_of_them() {
     in_namespace(async |directory| {
-        let netfilter = Connection::<Netfilter>::new().unwrap();
-        let tracked = async || {
-            let mut entries = netfilter.get_conntrack().await.unwrap();
-            entries.extend(netfilter.get_conntrack_v6().await.unwrap());
+        let sources = async || {
+            let entries = tracked().await;
             let sources = entries.iter().filter_map(|entry| entry.orig.src_ip);
             let mut sources: Vec<_> = sources.map(|source| source.to_string()).collect();
             sources.sort();
@@ -329,12 +336,112 @@ fn connection_tracking_forgets_a_device_and_later_all_of_them() {
         lab.device_sends(&udp("10.66.0.9", 4000, WEB_V4, 443));
         lab.device_sends(&udp(DEVICE_V6, 4000, WEB_V6, 443));
         lab.at_internet().await.unwrap();
-        assert_eq!(tracked().await, ["10.66.0.2", "10.66.0.9", "fd66:7ac1:7::2"]);
+        assert_eq!(sources().await, ["10.66.0.2", "10.66.0.9", "fd66:7ac1:7::2"]);
 
         conntrack::forget(DEVICE_V4.parse().unwrap(), DEVICE_V6.parse().unwrap()).await;
-        assert_eq!(tracked().await, ["10.66.0.9"]);
+        assert_eq!(sources().await, ["10.66.0.9"]);
 
         lab.close().await;
-        assert!(tracked().await.is_empty());
+        assert!(sources().await.is_empty());
+    });
+}
+
+async fn tracked() -> Vec<ConntrackEntry> {
+    let netfilter = Connection::<Netfilter>::new().unwrap();
+    let mut entries = netfilter.get_conntrack().await.unwrap();
+    entries.extend(netfilter.get_conntrack_v6().await.unwrap());
+    entries
+}
+
+/// Answers the next datagram that a client sent to the gateway.
+fn answer_client(socket: &OwnedFd) {
+    let socket = UdpSocket::from(socket.try_clone().unwrap());
+    socket.set_nonblocking(false).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    let (_, client) = socket.recv_from(&mut [0; 100]).unwrap();
+    socket.send_to(b"answer", client).unwrap();
+}
+
+/// Exchanges datagrams with clients of both families, and checks that only what devices send is tracked.
+async fn check_that_clients_are_not_tracked(lab: &Lab) {
+    let families = [
+        (&lab.tunnel.udp_v4[0], CLIENT_V4, UPLINK_V4, DEVICE_V4, WEB_V4),
+        (&lab.tunnel.udp_v6[0], CLIENT_V6, UPLINK_V6, DEVICE_V6, WEB_V6),
+    ];
+    for (socket, client, uplink, device, web) in families {
+        lab.internet_sends(&udp(client, 40_000, uplink, PORT));
+        answer_client(socket);
+        let answer = lab.at_internet().await.unwrap();
+        assert_eq!([answer.source(), answer.destination()], [uplink, client]);
+        lab.device_sends(&udp(device, 4000, web, 443));
+        lab.at_internet().await.unwrap();
+    }
+    let entries = tracked().await;
+    let mut sources: Vec<_> = entries.iter().map(|entry| entry.orig.src_ip.unwrap()).collect();
+    sources.sort();
+    assert_eq!(sources, [DEVICE_V4, DEVICE_V6].map(|device| device.parse::<IpAddr>().unwrap()));
+}
+
+#[test]
+fn clients_of_the_gateway_stand_in_no_connection_tracking() {
+    in_namespace(async |directory| {
+        let lab = Lab::open(directory, |_| ()).await;
+        check_that_clients_are_not_tracked(&lab).await;
+        lab.close().await;
+    });
+}
+
+#[test]
+fn clients_of_one_address_of_the_gateway_stand_in_no_connection_tracking() {
+    in_namespace(async |directory| {
+        let lab = Lab::open(directory, |settings| {
+            settings.listen = vec![
+                address(&format!("{UPLINK_V4}:{PORT}")),
+                address(&format!("[{UPLINK_V6}]:{PORT}")),
+            ];
+        })
+        .await;
+        check_that_clients_are_not_tracked(&lab).await;
+        lab.close().await;
+    });
+}
+
+#[test]
+fn datagrams_to_somebody_elses_wireguard_are_tracked() {
+    in_namespace(async |directory| {
+        let lab = Lab::open(directory, |_| ()).await;
+
+        lab.internet_sends(&udp("198.51.100.7", 4000, WEB_V4, PORT));
+        lab.internet_sends(&udp("2001:db8::7", 4000, WEB_V6, PORT));
+        lab.at_internet().await.unwrap();
+
+        let destinations: Vec<_> =
+            tracked().await.iter().map(|entry| entry.orig.dst_ip.unwrap().to_string()).collect();
+        for web in [WEB_V4, WEB_V6] {
+            assert!(destinations.iter().any(|destination| destination == web), "{destinations:?}");
+        }
+        lab.close().await;
+    });
+}
+
+#[test]
+fn devices_with_a_wireguard_of_their_own_are_answered() {
+    in_namespace(async |directory| {
+        let lab = Lab::open(directory, |_| ()).await;
+        for (device, web, uplink) in
+            [(DEVICE_V4, WEB_V4, UPLINK_V4), (DEVICE_V6, WEB_V6, UPLINK_V6)]
+        {
+            for (source_port, port) in [(PORT, 443), (PORT, PORT), (4000, PORT)] {
+                lab.device_sends(&udp(device, source_port, web, port));
+                let request = lab.at_internet().await.unwrap();
+                assert_ne!(request.source_port(), PORT);
+
+                lab.internet_sends(&udp(web, port, uplink, request.source_port()));
+                let answer = lab.at_device().await.unwrap();
+                assert_eq!([answer.source(), answer.destination()], [web, device]);
+                assert_eq!(answer.destination_port(), source_port);
+            }
+        }
+        lab.close().await;
     });
 }

@@ -288,12 +288,18 @@ fn the_table_is_as_designed() {
             "iifname \"tacit0\" ip6 daddr fe00::/8 drop",
             "oifname \"tacit0\" ct state established,related accept",
             "oifname \"tacit0\" drop",
+            "meta nfproto ipv4 udp dport 51820 fib daddr type local notrack",
+            "meta nfproto ipv6 udp dport 51820 fib daddr type local notrack",
+            "meta nfproto ipv4 udp sport 51820 notrack",
+            "meta nfproto ipv6 udp sport 51820 notrack",
+            "ip saddr 10.66.0.0/16 udp sport 51820 masquerade to :1024-51819",
+            "ip6 saddr fd66:7ac1:7::/64 udp sport 51820 masquerade to :1024-51819",
         ] {
             assert!(table.contains(rule), "{rule} in {table}");
         }
         assert_eq!(table.matches("maxseg size set 1380").count(), 2, "{table}");
         assert_eq!(table.matches("maxseg size set 1360").count(), 2, "{table}");
-        assert_eq!(table.matches("masquerade").count(), 2, "{table}");
+        assert_eq!(table.matches("masquerade").count(), 4, "{table}");
         network.lower().await;
     });
 }
