@@ -29,7 +29,7 @@ pub enum StoreError {
     Migration(#[source] MigrateError),
     /// Devices have addresses that the given networks do not contain.
     #[error(
-        "devices have addresses of other tunnel networks; set `tunnel_v4` and `tunnel_v6` back, give the same first \
+        "devices have addresses of other tunnel networks; set `tunnel-v4` and `tunnel-v6` back, give the same first \
          addresses shorter prefixes, or remove the devices first"
     )]
     PoolChanged,
@@ -43,7 +43,7 @@ pub enum StoreError {
         setting: &'static str,
     },
     /// The account has as many devices as it may.
-    #[error("the account has all of its {limit} devices; remove one, or raise `device_limit`")]
+    #[error("the account has all of its {limit} devices; remove one, or raise `device-limit`")]
     DeviceLimit {
         /// How many devices an account may have.
         limit: u32,

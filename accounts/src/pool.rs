@@ -20,19 +20,19 @@ const MAX_PREFIX_V6: u8 = 126;
 pub enum PoolError {
     /// The IPv4 network is too small.
     #[error(
-        "`tunnel_v4` leaves no address for a device; its prefix must be /{MAX_PREFIX_V4} or shorter"
+        "`tunnel-v4` leaves no address for a device; its prefix must be /{MAX_PREFIX_V4} or shorter"
     )]
     SmallV4,
     /// The IPv6 network is too small.
     #[error(
-        "`tunnel_v6` leaves no address for a device; its prefix must be /{MAX_PREFIX_V6} or shorter"
+        "`tunnel-v6` leaves no address for a device; its prefix must be /{MAX_PREFIX_V6} or shorter"
     )]
     SmallV6,
     /// The IPv4 network is written with an address that is not its first.
-    #[error("`tunnel_v4` must be a network's first address and prefix, as in 10.66.0.0/16")]
+    #[error("`tunnel-v4` must be a network's first address and prefix, as in 10.66.0.0/16")]
     HostBitsV4,
     /// The IPv6 network is written with an address that is not its first.
-    #[error("`tunnel_v6` must be a network's first address and prefix, as in fd66:7ac1:7::/64")]
+    #[error("`tunnel-v6` must be a network's first address and prefix, as in fd66:7ac1:7::/64")]
     HostBitsV6,
 }
 
@@ -109,7 +109,7 @@ impl TunnelPool {
 
     /// The setting to change for more devices.
     pub(crate) fn narrower(&self) -> &'static str {
-        if self.last_offset_v4() <= self.last_offset_v6() { "tunnel_v4" } else { "tunnel_v6" }
+        if self.last_offset_v4() <= self.last_offset_v6() { "tunnel-v4" } else { "tunnel-v6" }
     }
 
     fn last_offset_v4(&self) -> u32 {
@@ -150,7 +150,7 @@ mod tests {
     fn smaller_network_sets_the_capacity() {
         let pool = pool("10.64.0.0/10", "fd66::/120").unwrap();
         assert_eq!(pool.capacity(), 254);
-        assert_eq!(pool.narrower(), "tunnel_v6");
+        assert_eq!(pool.narrower(), "tunnel-v6");
     }
 
     #[test]

@@ -60,8 +60,8 @@ async fn full_pool_says_so() {
     }
     let store = fixture.store.clone().with_device_limit(99);
     let error = add_device(&store, account, "one too many").await.unwrap_err();
-    assert!(matches!(error, StoreError::PoolFull { setting: "tunnel_v4" }));
-    assert!(error.to_string().contains("`tunnel_v4`"), "{error}");
+    assert!(matches!(error, StoreError::PoolFull { setting: "tunnel-v4" }));
+    assert!(error.to_string().contains("`tunnel-v4`"), "{error}");
     store.remove_device(account, &name("4"), NOW).await.unwrap();
     let error = add_device(&store, account, "too early").await.unwrap_err();
     assert!(matches!(error, StoreError::PoolFull { .. }));
@@ -77,7 +77,7 @@ async fn full_ipv6_network_is_named() {
         add_device(&fixture.store, account, device).await.unwrap();
     }
     let error = add_device(&fixture.store, account, "tv").await.unwrap_err();
-    assert!(matches!(error, StoreError::PoolFull { setting: "tunnel_v6" }));
+    assert!(matches!(error, StoreError::PoolFull { setting: "tunnel-v6" }));
 }
 
 #[tokio::test]

@@ -54,7 +54,7 @@ async fn sixth_device_is_refused() {
     }
     let error = add_device(&fixture.store, account, "device 6").await.unwrap_err();
     assert!(matches!(error, StoreError::DeviceLimit { limit: 5 }));
-    assert!(error.to_string().contains("device_limit"), "{error}");
+    assert!(error.to_string().contains("`device-limit`"), "{error}");
     let other = add_account(&fixture.store, "bob@example.org").await;
     add_device(&fixture.store, other, "device 1").await.unwrap();
 }

@@ -141,7 +141,7 @@ async fn other_networks_are_refused_while_devices_have_addresses() {
     {
         let error = Store::open(&fixture.path, other).await.unwrap_err();
         assert!(matches!(error, StoreError::PoolChanged));
-        assert!(error.to_string().contains("tunnel_v4"), "{error}");
+        assert!(error.to_string().contains("`tunnel-v4`"), "{error}");
     }
     fixture.store.remove_device(account, &name("phone"), NOW).await.unwrap();
     let moved = pool("10.67.0.0/16", "fd66:7ac1:7::/64");
