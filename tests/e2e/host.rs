@@ -170,6 +170,20 @@ fn start_fails_clearly_if_the_port_is_taken() {
 }
 
 #[test]
+fn start_waits_a_moment_for_a_killed_gateways_port() {
+    let lab = Lab::new(1);
+    let mut gateway = Gateway::stopped(&lab, "gateway", &[]);
+    let held = lab.gateway.within(|| UdpSocket::bind(("0.0.0.0", PORT)).unwrap());
+    let letting_go = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(400));
+        drop(held);
+    });
+    gateway.run();
+    letting_go.join().unwrap();
+    connect(&lab, &gateway, 0);
+}
+
+#[test]
 fn start_fails_clearly_if_the_interface_exists() {
     let lab = Lab::new(0);
     let gateway = Gateway::stopped(&lab, "gateway", &[]);

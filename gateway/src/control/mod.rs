@@ -49,7 +49,7 @@ const DEPARTURE_INTERVAL: Duration = Duration::from_secs(1);
 /// How long each step of stopping may take.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long a killed predecessor's forwarder may take to let go of the interface.
+/// How long a killed predecessor's forwarder may take to let go of the interface and the ports.
 const PREDECESSOR_PATIENCE: Duration = Duration::from_millis(600);
 
 /// What requests at the admin socket work with.
@@ -191,7 +191,7 @@ async fn preflight(settings: &HostSettings) -> Result<(), HostError> {
     let began = Instant::now();
     loop {
         match host::preflight(settings).await {
-            Err(HostError::InterfaceExists(_))
+            Err(HostError::InterfaceExists(_) | HostError::PortTaken(_))
                 if Instant::now().since(began) < PREDECESSOR_PATIENCE =>
             {
                 sleep(Duration::from_millis(50)).await;
