@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use ipnet::{Ipv4Net, Ipv6Net};
+use sqlx::SqliteConnection;
 use tacit_messages::{DeviceId, UnixSeconds};
 
 use crate::{StoreError, TunnelPool, pool::FIRST_OFFSET, store::Write, times::time_column};
@@ -13,21 +13,26 @@ use crate::{StoreError, TunnelPool, pool::FIRST_OFFSET, store::Write, times::tim
 /// How long an address stays unused after its device is removed, so that nobody gets another's late packets.
 const QUARANTINE: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Reads the networks that addresses are issued from; none before the first [`adopt`].
+pub(crate) async fn recorded(
+    connection: &mut SqliteConnection,
+) -> Result<Option<TunnelPool>, StoreError> {
+    let row: Option<(String, String)> =
+        sqlx::query_as("SELECT network_v4, network_v6 FROM tunnel_pool WHERE id = 1")
+            .fetch_optional(connection)
+            .await?;
+    let Some((v4, v6)) = row else { return Ok(None) };
+    let v4 = v4.parse().map_err(|_| StoreError::Corrupt("tunnel_pool.network_v4"))?;
+    let v6 = v6.parse().map_err(|_| StoreError::Corrupt("tunnel_pool.network_v6"))?;
+    TunnelPool::new(v4, v6).map(Some).map_err(|_| StoreError::Corrupt("tunnel_pool"))
+}
+
 /// Records `pool` as the networks that addresses are issued from.
 pub(crate) async fn adopt(write: &mut Write, pool: TunnelPool) -> Result<(), StoreError> {
-    let former: Option<(String, String)> =
-        sqlx::query_as("SELECT network_v4, network_v6 FROM tunnel_pool WHERE id = 1")
-            .fetch_optional(write.connection())
-            .await?;
-    let Some((former_v4, former_v6)) = former else {
+    let Some(former) = recorded(write.connection()).await? else {
         return insert(write, pool).await;
     };
-    let former_v4: Ipv4Net =
-        former_v4.parse().map_err(|_| StoreError::Corrupt("tunnel_pool.network_v4"))?;
-    let former_v6: Ipv6Net =
-        former_v6.parse().map_err(|_| StoreError::Corrupt("tunnel_pool.network_v6"))?;
-    let moved =
-        (former_v4.network(), former_v6.network()) != (pool.v4().network(), pool.v6().network());
+    let moved = former.addresses(0) != pool.addresses(0);
     let highest: Option<i64> = sqlx::query_scalar("SELECT MAX(address_offset) FROM devices")
         .fetch_one(write.connection())
         .await?;

@@ -9,9 +9,8 @@ use std::{
     time::Duration,
 };
 
-use sqlx::ConnectOptions;
 use sqlx::{
-    Sqlite, SqliteConnection, SqlitePool, Transaction,
+    ConnectOptions, Connection, Sqlite, SqliteConnection, SqlitePool, Transaction,
     migrate::Migrator,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
@@ -55,6 +54,23 @@ pub struct Counts {
 }
 
 impl Store {
+    /// Reads which networks the store in `path` issues addresses from.
+    ///
+    /// None if there is no such store yet, or it cannot be read: then [`Self::open`] says why.
+    pub async fn recorded_pool(path: &Path) -> Option<TunnelPool> {
+        // SQLite's other files would inherit a mode that is too loose.
+        private_file::check(path, &fs::symlink_metadata(path).ok()?).ok()?;
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .read_only(true)
+            .busy_timeout(BUSY_TIMEOUT)
+            .disable_statement_logging();
+        let mut connection = options.connect().await.ok()?;
+        let recorded = addresses::recorded(&mut connection).await;
+        let _ = connection.close().await;
+        recorded.ok().flatten()
+    }
+
     /// Opens the store in `path`, made with mode 0600 at the first start, for devices with addresses of `pool`.
     ///
     /// # Errors

@@ -85,12 +85,12 @@ pub(crate) struct Overrides {
     #[serde(skip_serializing_if = "Option::is_none")]
     endpoint: Option<Endpoint>,
 
-    /// IPv4 network of the tunnel [default: 10.66.0.0/16].
+    /// IPv4 network of the tunnel [default: the first free of 10.66.0.0/16 to 10.73.0.0/16, then kept].
     #[arg(long, env = "TACIT_TUNNEL_V4", value_name = "NET")]
     #[serde(skip_serializing_if = "Option::is_none")]
     tunnel_v4: Option<Ipv4Net>,
 
-    /// IPv6 network of the tunnel [default: fd66:7ac1:7::/64].
+    /// IPv6 network of the tunnel [default: fd66:7ac1:7::/64 to fd66:7ac1:e::/64, with the IPv4 network].
     #[arg(long, env = "TACIT_TUNNEL_V6", value_name = "NET")]
     #[serde(skip_serializing_if = "Option::is_none")]
     tunnel_v6: Option<Ipv6Net>,
@@ -213,10 +213,10 @@ pub(crate) struct Settings {
     pub(crate) listen: Vec<SocketAddr>,
     /// What client configs name, if the operator said so.
     pub(crate) endpoint: Option<Endpoint>,
-    /// IPv4 network of the tunnel.
-    pub(crate) tunnel_v4: Ipv4Net,
-    /// IPv6 network of the tunnel.
-    pub(crate) tunnel_v6: Ipv6Net,
+    /// IPv4 network of the tunnel, if the operator said so.
+    pub(crate) tunnel_v4: Option<Ipv4Net>,
+    /// IPv6 network of the tunnel, if the operator said so.
+    pub(crate) tunnel_v6: Option<Ipv6Net>,
     /// MTU of the tunnel in bytes.
     pub(crate) mtu: u16,
     /// DNS servers that client configs name.
@@ -246,8 +246,8 @@ impl Default for Settings {
                 (Ipv6Addr::UNSPECIFIED, 51820).into(),
             ],
             endpoint: None,
-            tunnel_v4: Ipv4Net::new_assert(Ipv4Addr::new(10, 66, 0, 0), 16),
-            tunnel_v6: Ipv6Net::new_assert(Ipv6Addr::new(0xfd66, 0x7ac1, 7, 0, 0, 0, 0, 0), 64),
+            tunnel_v4: None,
+            tunnel_v6: None,
             mtu: 1420,
             dns: vec![
                 Ipv4Addr::new(9, 9, 9, 9).into(),
@@ -317,18 +317,18 @@ impl Settings {
     }
 
     fn check_tunnel(&self) -> anyhow::Result<()> {
-        ensure!(
-            self.tunnel_v4.addr() == self.tunnel_v4.network(),
-            "`tunnel-v4` is {}, which is not a network; write {}",
-            self.tunnel_v4,
-            self.tunnel_v4.trunc()
-        );
-        ensure!(
-            self.tunnel_v6.addr() == self.tunnel_v6.network(),
-            "`tunnel-v6` is {}, which is not a network; write {}",
-            self.tunnel_v6,
-            self.tunnel_v6.trunc()
-        );
+        let networks = [
+            ("tunnel-v4", self.tunnel_v4.map(IpNet::from)),
+            ("tunnel-v6", self.tunnel_v6.map(IpNet::from)),
+        ];
+        for (key, net) in networks {
+            let Some(net) = net else { continue };
+            ensure!(
+                net.addr() == net.network(),
+                "`{key}` is {net}, which is not a network; write {}",
+                net.trunc()
+            );
+        }
         ensure!(self.mtu <= MAX_MTU, "`mtu` is {}, but must be at most {MAX_MTU}", self.mtu);
         Ok(())
     }

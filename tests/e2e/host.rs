@@ -89,15 +89,12 @@ fn everything_is_as_before_after_a_kill_and_another_run() {
 fn two_gateways_run_side_by_side() {
     let lab = Lab::new(2);
     let mut first = Gateway::start(&lab);
-    let other = [
-        ["--interface", "tacit1"],
-        ["--listen", "0.0.0.0:51821"],
-        ["--listen", "[::]:51821"],
-        ["--tunnel-v4", "10.67.0.0/16"],
-        ["--tunnel-v6", "fd66:7ac1:8::/64"],
-    ];
+    let other =
+        [["--interface", "tacit1"], ["--listen", "0.0.0.0:51821"], ["--listen", "[::]:51821"]];
     let mut second = Gateway::stopped(&lab, "second", &other.concat());
     second.run();
+    assert_eq!(networks(&first), ["10.66.0.0/16", "fd66:7ac1:7::/64"]);
+    assert_eq!(networks(&second), ["10.67.0.0/16", "fd66:7ac1:8::/64"]);
 
     let mut one = connect(&lab, &first, 0);
     let mut two = connect(&lab, &second, 1);
@@ -112,6 +109,37 @@ fn two_gateways_run_side_by_side() {
     );
     second.stop();
     assert_eq!(lab.gateway.sh("nft list ruleset"), "");
+
+    // Both keep their networks, whichever is first next time.
+    second.run();
+    two.handshake();
+    assert!(two.echo((TARGET_V4, ECHO_PORT).into(), b"the second starts alone"));
+    first.run();
+    one.handshake();
+    assert!(one.echo((TARGET_V6, ECHO_PORT).into(), b"the first comes back"));
+    assert_eq!(networks(&second), ["10.67.0.0/16", "fd66:7ac1:8::/64"]);
+}
+
+/// The tunnel networks that `status` shows.
+fn networks(gateway: &Gateway<'_>) -> [String; 2] {
+    let status = gateway.json(&["status"]);
+    ["tunnel_v4", "tunnel_v6"].map(|key| status[key].as_str().expect("a network").to_owned())
+}
+
+#[test]
+fn start_fails_clearly_if_a_named_network_is_in_use() {
+    let lab = Lab::new(0);
+    let first = Gateway::start(&lab);
+    for (v4, v6, flag) in [
+        ("10.66.0.0/16", "fd66:7ac1:8::/64", "--tunnel-v4"),
+        ("10.67.0.0/16", "fd66:7ac1:7::/64", "--tunnel-v6"),
+    ] {
+        let flags = ["--interface", "tacit1", "--listen", "0.0.0.0:51821"];
+        let networks = ["--tunnel-v4", v4, "--tunnel-v6", v6];
+        let second = Gateway::stopped(&lab, "second", &[flags, networks].concat());
+        assert_fails(&lab, quiet(&second, &[]), &["in use", "tacit0", flag]);
+    }
+    assert_eq!(networks(&first), ["10.66.0.0/16", "fd66:7ac1:7::/64"]);
 }
 
 /// Asserts that a start fails within a second with one line that has every one of `words`.

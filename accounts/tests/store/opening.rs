@@ -151,6 +151,24 @@ async fn other_networks_are_refused_while_devices_have_addresses() {
 }
 
 #[tokio::test]
+async fn networks_are_known_before_the_store_is_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tacit.db");
+    assert_eq!(Store::recorded_pool(&path).await, None);
+    assert!(!path.exists());
+    fs::write(&path, "").unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(Store::recorded_pool(&path).await, None);
+
+    let networks = pool("10.67.0.0/16", "fd66:7ac1:8::/64");
+    let store = Store::open(&path, networks).await.unwrap();
+    assert_eq!(Store::recorded_pool(&path).await, Some(networks));
+    store.close().await;
+    assert_eq!(Store::recorded_pool(&path).await, Some(networks));
+    Store::open(&path, networks).await.unwrap();
+}
+
+#[tokio::test]
 async fn networks_can_grow_and_shrink_around_the_devices() {
     let fixture = Fixture::with_pool(pool("10.64.0.0/24", "fd66::/64")).await;
     let account = fixture.account().await;

@@ -35,6 +35,8 @@ impl Answer for ShowStatus {
             public_key: gateway.public_key,
             listen: settings.listen.clone(),
             endpoint,
+            tunnel_v4: gateway.networks.v4(),
+            tunnel_v6: gateway.networks.v6(),
             sessions: gateway.forwarder.sessions(),
             devices_registered: counts.devices,
             accounts: counts.accounts,

@@ -13,6 +13,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
+use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tacit_keys::PublicKey;
 use zeroize::{Zeroize, ZeroizeOnDrop};
@@ -97,6 +98,10 @@ pub(crate) struct Status {
     pub(crate) listen: Vec<SocketAddr>,
     /// What client configs name; none if this host has no address.
     pub(crate) endpoint: Option<String>,
+    /// IPv4 network of the tunnel.
+    pub(crate) tunnel_v4: Ipv4Net,
+    /// IPv6 network of the tunnel.
+    pub(crate) tunnel_v6: Ipv6Net,
     /// Sessions now.
     pub(crate) sessions: u64,
     /// Devices registered.

@@ -55,10 +55,9 @@ enum Verb {
   tacit run --listen 0.0.0.0:443 --listen '[::]:443'
   TACIT_ENDPOINT=vpn.example.org tacit run --config ./tacit.toml
 
-A second gateway on the same machine:
+A second gateway on the same machine, with tunnel networks of its own:
   tacit run --data-dir /var/lib/tacit-2 --socket /run/tacit-2/admin.sock \\
-      --interface tacit1 --listen 0.0.0.0:51821 \\
-      --tunnel-v4 10.67.0.0/16 --tunnel-v6 fd67:7ac1:7::/64")]
+      --interface tacit1 --listen 0.0.0.0:51821 --listen '[::]:51821'")]
     Run(Box<Overrides>),
 
     /// Show how the running gateway is.

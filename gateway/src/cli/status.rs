@@ -34,6 +34,7 @@ fn text(status: &Status) -> String {
         ("public key", status.public_key.to_string()),
         ("listen", listen.join(", ")),
         ("endpoint", status.endpoint.clone().unwrap_or_else(|| "none found".into())),
+        ("tunnel", format!("{}, {}", status.tunnel_v4, status.tunnel_v6)),
         ("sessions", status.sessions.to_string()),
         ("devices", status.devices_registered.to_string()),
         ("accounts", status.accounts.to_string()),

@@ -56,8 +56,13 @@ impl DataDir {
 
     /// The store.
     pub(crate) fn store_path(&self) -> PathBuf {
-        self.path.join("store.sqlite")
+        store_path(&self.path)
     }
+}
+
+/// The store of a data directory that need not exist.
+pub(crate) fn store_path(data_dir: &Path) -> PathBuf {
+    data_dir.join("store.sqlite")
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use std::{
 
 use command_fds::{CommandFdExt, FdMapping};
 use ipnet::IpNet;
+use tacit_accounts::TunnelPool;
 use tacit_forwarder::{LINK_DESCRIPTOR, worker_descriptors};
 use tacit_keys::PrivateKey;
 use tacit_messages::{FromForwarder, SecretKey, ToForwarder};
@@ -71,11 +72,13 @@ impl Forwarder {
     /// [`ForwarderError`] if it does not become ready.
     pub(crate) async fn start(
         settings: &Settings,
+        networks: TunnelPool,
         tunnel: TunnelIo,
         identity: &PrivateKey,
     ) -> Result<Self, ForwarderError> {
         let (link, theirs) = Link::pair()?;
-        let process = spawn(arguments(settings, tunnel.has_uso), descriptors(tunnel, theirs)?)?;
+        let arguments = arguments(settings, networks, tunnel.has_uso);
+        let process = spawn(arguments, descriptors(tunnel, theirs)?)?;
         let forwarder = Self { process, link: Arc::new(link) };
         let private_key = SecretKey::new(*identity.expose());
         if forwarder.link.send(&ToForwarder::Identity { private_key }).await.is_err() {
@@ -152,12 +155,12 @@ fn spawn(arguments: Vec<String>, descriptors: Vec<FdMapping>) -> io::Result<Chil
     Command::from(command).kill_on_drop(true).spawn()
 }
 
-fn arguments(settings: &Settings, has_uso: bool) -> Vec<String> {
+fn arguments(settings: &Settings, networks: TunnelPool, has_uso: bool) -> Vec<String> {
     let mut arguments = vec![
         "forwarder".into(),
         format!("--workers={}", settings.workers),
-        format!("--tunnel-v4={}", settings.tunnel_v4),
-        format!("--tunnel-v6={}", settings.tunnel_v6),
+        format!("--tunnel-v4={}", networks.v4()),
+        format!("--tunnel-v6={}", networks.v6()),
         format!("--mtu={}", settings.mtu),
     ];
     let switches = [

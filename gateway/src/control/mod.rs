@@ -1,6 +1,7 @@
 //! The control process: everything of the gateway that does not touch a packet.
 //!
-//! The start, in order: what the host lacks is found out before anything is changed; then the data directory is
+//! The start, in order: the tunnel networks are chosen and what the host lacks is found out before anything is
+//! changed; then the data directory is
 //! taken, the key and the store are opened, the admin socket is bound, the network is raised, and the forwarder is
 //! started. The stop goes the same way back and leaves the host as it was.
 
@@ -10,6 +11,7 @@ mod forwarder;
 mod forwarder_state;
 mod link;
 mod lookup;
+mod networks;
 mod outbox;
 mod session_writer;
 mod supervisor;
@@ -56,6 +58,8 @@ const PREDECESSOR_PATIENCE: Duration = Duration::from_millis(600);
 pub(crate) struct Gateway {
     /// The settings.
     pub(crate) settings: Arc<Settings>,
+    /// The tunnel networks.
+    pub(crate) networks: TunnelPool,
     /// The gateway's WireGuard key.
     pub(crate) public_key: PublicKey,
     /// Accounts, devices and sessions.
@@ -79,14 +83,15 @@ impl Gateway {
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     forwarder::keep_inherited_descriptors().context("keeping inherited descriptors")?;
     let mut stop_signal = stop_signal().context("catching signals")?;
-    let host_settings = host_settings(&settings);
+    let networks = networks::choose(&settings).await?;
+    let host_settings = host_settings(&settings, networks);
     preflight(&host_settings).await?;
     let data_dir = DataDir::take(&settings.data_dir)?;
     let identity = gateway_key::load_or_create(&data_dir.key_path())?;
-    let store = open_store(&settings, &data_dir).await?;
+    let store = open_store(&settings, networks, &data_dir).await?;
     let (socket, listener) = AdminSocket::bind(&settings.socket)?;
 
-    let running = Running::start(settings, &host_settings, identity, store.clone()).await;
+    let running = Running::start(settings, networks, &host_settings, identity, store.clone()).await;
     let running = match running {
         Ok(running) => running,
         Err(error) => {
@@ -126,6 +131,7 @@ impl Running {
     /// Raises the network and starts the forwarder; undoes it all if that fails.
     async fn start(
         settings: Settings,
+        networks: TunnelPool,
         host_settings: &HostSettings,
         identity: PrivateKey,
         store: Store,
@@ -134,6 +140,7 @@ impl Running {
         let outbox = Arc::new(Outbox::default());
         let gateway = Arc::new(Gateway {
             settings: Arc::new(settings),
+            networks,
             public_key: identity.public_key(),
             store: store.clone(),
             forwarder: Arc::new(ForwarderState::new(UnixSeconds::now())),
@@ -141,6 +148,7 @@ impl Running {
         });
         let supervisor = Supervisor {
             settings: Arc::clone(&gateway.settings),
+            networks,
             network,
             identity,
             lookups: lookup::start(store.clone(), Arc::clone(&outbox)),
@@ -201,12 +209,12 @@ async fn preflight(settings: &HostSettings) -> Result<(), HostError> {
     }
 }
 
-fn host_settings(settings: &Settings) -> HostSettings {
+fn host_settings(settings: &Settings, networks: TunnelPool) -> HostSettings {
     HostSettings {
         interface: settings.interface.clone(),
         mtu: settings.mtu,
-        tunnel_v4: settings.tunnel_v4,
-        tunnel_v6: settings.tunnel_v6,
+        tunnel_v4: networks.v4(),
+        tunnel_v6: networks.v6(),
         listen: settings.listen.clone(),
         workers: settings.workers,
         allow_device_to_device: settings.allow_device_to_device,
@@ -217,10 +225,13 @@ fn host_settings(settings: &Settings) -> HostSettings {
 }
 
 /// Opens the store and closes what a crash left open in it.
-async fn open_store(settings: &Settings, data_dir: &DataDir) -> anyhow::Result<Store> {
-    let pool = TunnelPool::new(settings.tunnel_v4, settings.tunnel_v6)?;
-    let store =
-        Store::open(&data_dir.store_path(), pool).await?.with_device_limit(settings.device_limit);
+async fn open_store(
+    settings: &Settings,
+    networks: TunnelPool,
+    data_dir: &DataDir,
+) -> anyhow::Result<Store> {
+    let store = Store::open(&data_dir.store_path(), networks).await?;
+    let store = store.with_device_limit(settings.device_limit);
     let rows = store.close_open_sessions().await?;
     if rows > 0 {
         log::open_sessions_closed(rows);

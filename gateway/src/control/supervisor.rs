@@ -9,6 +9,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use tacit_accounts::TunnelPool;
 use tacit_keys::PrivateKey;
 use tacit_messages::{FromForwarder, ToForwarder, UnixSeconds, clock::Instant};
 use tokio::{
@@ -47,6 +48,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 pub(crate) struct Supervisor {
     /// The gateway's settings.
     pub(crate) settings: Arc<Settings>,
+    /// The tunnel networks.
+    pub(crate) networks: TunnelPool,
     /// The host's network.
     pub(crate) network: Network,
     /// The gateway's key.
@@ -102,7 +105,7 @@ impl Supervisor {
     /// If the tunnel cannot be made or the forwarder does not become ready.
     pub(crate) async fn start(&self) -> Result<Forwarder, StartError> {
         let tunnel = self.network.open_tunnel().await?;
-        Ok(Forwarder::start(&self.settings, tunnel, &self.identity).await?)
+        Ok(Forwarder::start(&self.settings, self.networks, tunnel, &self.identity).await?)
     }
 
     /// Keeps a forwarder running, `first` to begin with, until `stop` says so.

@@ -23,19 +23,26 @@ pub(super) async fn remove(interface: &str) {
     }
 }
 
-/// Checks that no address of this host lies within a tunnel network.
+/// Checks that no address of this host lies within a tunnel network, but for those of `interface`: it can only be
+/// a killed predecessor's, and is gone before the tunnel is made.
 ///
 /// # Errors
 /// [`HostError::TunnelNetworkInUse`].
-pub(super) async fn check_networks_are_free(settings: &HostSettings) -> Result<(), HostError> {
-    let refused = |source| refusal(&settings.interface, source);
+pub(crate) async fn check_networks_are_free(
+    interface: &str,
+    networks: [IpNet; 2],
+) -> Result<(), HostError> {
+    let refused = |source| refusal(interface, source);
     let route = Connection::<Route>::new().map_err(refused)?;
     for message in route.get_addresses().await.map_err(refused)? {
         let Some(address) = message.primary_address() else { continue };
         let holds = |network: &IpNet| network.contains(address);
-        let Some(network) = settings.tunnel_networks().into_iter().find(holds) else { continue };
+        let Some(network) = networks.into_iter().find(holds) else { continue };
         let link = route.get_link_by_index(message.ifindex()).await.map_err(refused)?;
         let name = link.and_then(|link| link.name().map(str::to_owned));
+        if name.as_deref() == Some(interface) {
+            continue;
+        }
         return Err(HostError::TunnelNetworkInUse {
             network,
             interface: name.unwrap_or_else(|| "an interface".into()),

@@ -26,6 +26,7 @@ use std::time::Duration;
 use rustix::thread::{CapabilitySet, capabilities};
 
 pub(crate) use error::HostError;
+pub(crate) use links::check_networks_are_free;
 pub(crate) use settings::{HostSettings, Protocol, ServedPort};
 
 use firewall::Firewall;
@@ -58,7 +59,7 @@ async fn check_nothing_in_the_way(settings: &HostSettings) -> Result<(), HostErr
     if links::exists(&settings.interface).await? {
         return Err(HostError::InterfaceExists(settings.interface.clone()));
     }
-    links::check_networks_are_free(settings).await
+    check_networks_are_free(&settings.interface, settings.tunnel_networks()).await
 }
 
 /// Descriptors that the forwarder carries packets between; all non-blocking.

@@ -4,7 +4,7 @@ use std::time::Duration;
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
 use super::namespace::*;
-use crate::host::{HostSettings, Network, preflight};
+use crate::host::{HostSettings, Network, check_networks_are_free, preflight};
 
 /// What the start says within a second.
 async fn refusal(settings: &HostSettings) -> String {
@@ -99,6 +99,18 @@ fn a_living_gateway_keeps_its_table_and_switches() {
         assert_eq!(sysctl("ipv4/ip_forward"), "1");
         first.lower().await;
         assert_eq!(sysctl("ipv4/ip_forward"), "0");
+    });
+}
+
+#[test]
+fn what_a_killed_gateway_still_has_is_not_in_use_for_the_next() {
+    in_namespace(async |directory| {
+        run("ip", "link add tacit0 type veth peer name far0");
+        run("ip", "address add 10.66.0.1/16 dev tacit0");
+        let networks = settings(directory, "data").tunnel_networks();
+
+        assert!(check_networks_are_free("tacit0", networks).await.is_ok());
+        assert!(check_networks_are_free("tacit1", networks).await.is_err());
     });
 }
 
