@@ -75,7 +75,7 @@ pub(crate) struct Overrides {
     #[serde(skip_serializing_if = "Option::is_none")]
     interface: Option<String>,
 
-    /// UDP address to listen on, one per family [default: 0.0.0.0:51820 and [::]:51820].
+    /// UDP address to listen on, one per family [default: port 51820 of all addresses].
     #[arg(long, env = "TACIT_LISTEN", value_name = "ADDR:PORT", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     listen: Vec<SocketAddr>,
