@@ -7,6 +7,9 @@
 //! 4. `forward`: what devices may reach beyond the gateway, and who may answer them.
 //! 5. `output`, before connection tracking: the gateway's datagrams to clients are not tracked.
 //! 6. `postrouting`: the gateway's address in place of a device's, and never the port that clients send to.
+//!
+//! Every packet pays for every comparison, and interface names are the dearest: addresses and ports are compared
+//! first, and answers are let through before anything else is asked.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -92,26 +95,26 @@ impl Draft<'_> {
     fn prerouting(&self) -> Vec<Rule> {
         let networks = self.settings.tunnel_networks();
         let forged = networks.iter().map(|own| {
-            self.rule_from_tunnel().match_saddr_not(own.addr(), own.prefix_len()).drop()
+            let rule = self.rule().match_saddr_not(own.addr(), own.prefix_len());
+            rule.match_iif(&self.settings.interface).drop()
         });
         // Answers still bear the gateway's own address here: translation comes after.
-        let named = networks
-            .iter()
-            .map(|own| self.rule_from_outside().match_daddr(own.addr(), own.prefix_len()).drop());
-        let borrowed = networks
-            .iter()
-            .map(|own| self.rule_from_outside().match_saddr(own.addr(), own.prefix_len()).drop());
+        let named = networks.iter().map(|own| {
+            self.only_outside(self.rule().match_daddr(own.addr(), own.prefix_len())).drop()
+        });
+        let borrowed = networks.iter().map(|own| {
+            self.only_outside(self.rule().match_saddr(own.addr(), own.prefix_len())).drop()
+        });
         let from_clients = self.settings.listen.iter().map(|listen| {
             // What is only forwarded must be tracked, or it could not be translated.
-            let rule = self.rule().match_iif_not(&self.settings.interface);
+            let rule = self.rule().match_udp_dport(listen.port());
             let rule = match listen.ip() {
                 ip if ip.is_unspecified() => rule
                     .then(Match::eq(Field::NfProto, nfproto(ip)))
-                    .match_udp_dport(listen.port())
                     .match_fib_type(FibFlags::DADDR, RouteType::Local),
-                ip => rule.match_daddr(ip, host_prefix(ip)).match_udp_dport(listen.port()),
+                ip => rule.match_daddr(ip, host_prefix(ip)),
             };
-            rule.notrack()
+            rule.match_iif_not(&self.settings.interface).notrack()
         });
         forged.chain(named).chain(borrowed).chain(from_clients).collect()
     }
@@ -133,9 +136,8 @@ impl Draft<'_> {
         let ways = [Rule::match_iif, Rule::match_oif];
         let clamp = |way: fn(Rule, &str) -> Rule, (family, headers): (u8, u16)| {
             // The kernel lowers the option and never raises it.
-            way(self.rule(), &self.settings.interface)
-                .then(Match::eq(Field::NfProto, family))
-                .match_tcp_flags(TcpFlags::SYN, TcpFlags::SYN | TcpFlags::RST)
+            let syn = self.rule().match_tcp_flags(TcpFlags::SYN, TcpFlags::SYN | TcpFlags::RST);
+            way(syn.then(Match::eq(Field::NfProto, family)), &self.settings.interface)
                 .clamp_tcp_mss(self.settings.mtu.saturating_sub(headers))
         };
         ways.iter().flat_map(|way| families.map(|family| clamp(*way, family))).collect()
@@ -149,7 +151,7 @@ impl Draft<'_> {
             } else {
                 between_devices.drop()
             },
-            self.rule_from_tunnel().match_ct_state(answering()).accept(),
+            self.rule().match_ct_state(answering()).accept(),
             // Translation passes over these, so they would show tunnel addresses outside.
             self.rule_from_tunnel().match_ct_state(CtState::INVALID).drop(),
         ];
@@ -160,8 +162,7 @@ impl Draft<'_> {
         for (network, prefix) in PRIVATE {
             rules.push(self.rule_from_tunnel().match_daddr(*network, *prefix).drop());
         }
-        rules.push(self.rule_to_tunnel().match_ct_state(answering()).accept());
-        rules.push(self.rule_to_tunnel().drop());
+        rules.push(self.rule().match_oif(&self.settings.interface).drop());
         rules
     }
 
@@ -204,12 +205,8 @@ impl Draft<'_> {
         self.rule().match_iif(&self.settings.interface)
     }
 
-    fn rule_to_tunnel(&self) -> Rule {
-        self.rule().match_oif(&self.settings.interface)
-    }
-
-    fn rule_from_outside(&self) -> Rule {
-        self.rule().match_iif_not(&self.settings.interface).match_iif_not(LOOPBACK)
+    fn only_outside(&self, rule: Rule) -> Rule {
+        rule.match_iif_not(&self.settings.interface).match_iif_not(LOOPBACK)
     }
 }
 

@@ -279,17 +279,17 @@ fn the_table_is_as_designed() {
 
         let table = run("nft", "list table inet tacit");
         for rule in [
-            "iifname \"tacit0\" ip saddr != 10.66.0.0/16 drop",
-            "iifname != \"tacit0\" iifname != \"lo\" ip6 daddr fd66:7ac1:7::/64 drop",
+            "ip saddr != 10.66.0.0/16 iifname \"tacit0\" drop",
+            "ip6 daddr fd66:7ac1:7::/64 iifname != \"tacit0\" iifname != \"lo\" drop",
             "iifname \"tacit0\" ip daddr 10.66.0.1 udp dport 53 accept",
             "iifname \"tacit0\" oifname \"tacit0\" drop",
             "iifname \"tacit0\" ip daddr 192.168.7.0/24 accept",
             "iifname \"tacit0\" ip daddr 169.254.0.0/16 drop",
             "iifname \"tacit0\" ip6 daddr fe00::/8 drop",
-            "oifname \"tacit0\" ct state established,related accept",
+            "\tct state established,related accept",
             "oifname \"tacit0\" drop",
-            "meta nfproto ipv4 udp dport 51820 fib daddr type local notrack",
-            "meta nfproto ipv6 udp dport 51820 fib daddr type local notrack",
+            "udp dport 51820 meta nfproto ipv4 fib daddr type local iifname != \"tacit0\" notrack",
+            "udp dport 51820 meta nfproto ipv6 fib daddr type local iifname != \"tacit0\" notrack",
             "meta nfproto ipv4 udp sport 51820 notrack",
             "meta nfproto ipv6 udp sport 51820 notrack",
             "ip saddr 10.66.0.0/16 udp sport 51820 masquerade to :1024-51819",
