@@ -45,7 +45,7 @@ pub struct Peer {
     slot: Slot,
     tunnel_v4: [u8; 4],
     tunnel_v6: [u8; 16],
-    /// boringtun's state machine; its receiver indices are local, see [`Self::localise`].
+    /// boringtun's state machine; its receiver indices are local, see [`Self::local_index`].
     pub tunn: Tunn,
     /// Where to send: the source of the last authenticated packet (WireGuard paper section 2.1).
     endpoint: Option<SocketAddr>,

@@ -22,9 +22,6 @@ pub const REKEY_ATTEMPT_TIME: Duration = Duration::from_secs(90);
 /// How long a cookie may be used (section 5.4.7).
 pub const COOKIE_LIFETIME: Duration = Duration::from_secs(120);
 
-/// A whole handshake initiation.
-pub type HandshakeInitiation = [u8; INITIATION_LEN];
-
 /// What kind of message a datagram is, by type, reserved bytes and length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
