@@ -9,6 +9,7 @@ use rustix::{
 use tacit_messages::{DeviceId, FromForwarder, PublicKey, ToForwarder, Totals, clock::Instant};
 
 use crate::{
+    endpoint::Endpoint,
     handshakes::{Handshakes, Identity, Outcome},
     inbox::HandshakeMessage,
     link::{Gone, Link},
@@ -143,13 +144,13 @@ impl<'a> Coordinator<'a> {
         self.state.peers.insert(slot, self.identity.peer(slot, credentials, now));
         self.live.insert(credentials.public_key, Live { slot, device: credentials.device });
         self.keys.insert(credentials.device, credentials.public_key);
-        let source = message.source;
+        let endpoint = message.endpoint;
         let outcome = self.handshakes(now).respond(slot, &message);
-        self.conclude(outcome, source);
+        self.conclude(outcome, endpoint);
     }
 
     fn handle(&mut self, message: HandshakeMessage, now: Instant) -> Result<(), Gone> {
-        let source = message.source;
+        let endpoint = message.endpoint;
         let handshakes =
             Handshakes { identity: &self.identity, state: self.state, io: self.io, now };
         let live = |key: &PublicKey| self.live.get(key).map(|live| live.slot);
@@ -157,13 +158,13 @@ impl<'a> Coordinator<'a> {
         if let Outcome::Ask(public_key) = outcome {
             return self.link.send([FromForwarder::WhoIs { public_key }]);
         }
-        self.conclude(outcome, source);
+        self.conclude(outcome, endpoint);
         Ok(())
     }
 
-    fn conclude(&self, outcome: Outcome, source: std::net::SocketAddr) {
+    fn conclude(&self, outcome: Outcome, endpoint: Endpoint) {
         match outcome {
-            Outcome::Reply(reply) => self.io.send(source, &reply),
+            Outcome::Reply(reply) => self.io.send(endpoint, &reply),
             Outcome::Dropped(reason) => self.state.coordinator_counters().dropped(reason),
             Outcome::Done | Outcome::Ask(_) => {}
         }

@@ -12,6 +12,7 @@ const SOURCE_FILES: &[&str] = &[
     "counters.rs",
     "destination.rs",
     "ecn.rs",
+    "endpoint.rs",
     "fault.rs",
     "handshakes.rs",
     "inbound.rs",

@@ -1,6 +1,6 @@
 //! Handshakes, apart from the workers: who is it, may they connect, what is the answer.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use boringtun::{
     noise::{Packet, TunnResult, handshake::parse_handshake_anon, rate_limiter::RateLimiter},
@@ -9,13 +9,14 @@ use boringtun::{
 use tacit_messages::{DropReason, PublicKey, SecretKey, clock::Instant};
 
 use crate::{
+    endpoint::Endpoint,
     inbox::HandshakeMessage,
     lookups::Lookups,
     macs::MacKeys,
     outbound,
     peer::{Credentials, Peer},
     peers::{PeerSlot, Slot},
-    state::{State, canonical},
+    state::State,
     wireguard::{self, COOKIE_REPLY_LEN, Kind},
 };
 
@@ -99,7 +100,7 @@ impl Handshakes<'_> {
             return self.take_cookie(&message);
         }
         let mut cookie_reply = [0; COOKIE_REPLY_LEN];
-        let source = Some(canonical(message.source));
+        let source = Some(message.endpoint.ip());
         let packet = self.identity.front.verify_packet(source, message.bytes(), &mut cookie_reply);
         let key = match packet {
             Ok(Packet::HandshakeInit(initiation)) => {
@@ -150,7 +151,7 @@ impl Handshakes<'_> {
 
     /// Takes the response to an initiation of ours. It cannot be a replay: it answers our fresh key.
     fn finish(&self, message: &mut HandshakeMessage) -> Outcome {
-        let source = message.source;
+        let endpoint = message.endpoint;
         let wire_index = wireguard::response_receiver_index(message.bytes());
         let finished = self.with_index(wire_index, |peer, local_index| {
             wireguard::set_response_receiver_index(message.bytes_mut(), local_index);
@@ -159,7 +160,7 @@ impl Handshakes<'_> {
             match peer.tunn.decapsulate(None, message.bytes(), &mut buffer) {
                 TunnResult::WriteToNetwork(keepalive) => {
                     let keepalive = keepalive.to_vec();
-                    self.confirmed(peer, source);
+                    self.confirmed(peer, endpoint);
                     Outcome::Reply(keepalive)
                 }
                 _ => Outcome::Dropped(DropReason::HandshakeRejected),
@@ -168,12 +169,12 @@ impl Handshakes<'_> {
         finished.unwrap_or(Outcome::Dropped(DropReason::UnknownIndex))
     }
 
-    fn confirmed(&self, peer: &mut Peer, source: SocketAddr) {
+    fn confirmed(&self, peer: &mut Peer, endpoint: Endpoint) {
         self.state.coordinator_counters().handshake();
-        if let Some(news) = peer.authenticated(source, self.now) {
+        if let Some(news) = peer.authenticated(endpoint, self.now) {
             self.state.tell(news);
         }
-        if let Some(socket) = self.io.socket(source) {
+        if let Some(socket) = self.io.socket(endpoint) {
             outbound::send_queued(peer, socket);
         }
     }

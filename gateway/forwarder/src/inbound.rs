@@ -9,7 +9,7 @@
 //! 7. coalesce;
 //! 8. write to the TUN device.
 
-use std::{net::SocketAddr, os::fd::BorrowedFd};
+use std::os::fd::BorrowedFd;
 
 use boringtun::noise::{TunnResult, errors::WireGuardError};
 use parking_lot::MutexGuard;
@@ -19,6 +19,7 @@ use crate::{
     coalesce::Coalescer,
     counters::Counters,
     ecn::{self, Ecn},
+    endpoint::Endpoint,
     inbox::HandshakeMessage,
     outbound, packet,
     peer::Peer,
@@ -54,7 +55,7 @@ struct Held<'a> {
 /// Where a datagram came from and how.
 #[derive(Clone, Copy)]
 struct Outer {
-    source: SocketAddr,
+    endpoint: Endpoint,
     ecn: Ecn,
     now: Instant,
 }
@@ -76,7 +77,7 @@ impl Inbound {
         let mut held = None;
         for n in 0..received {
             let Some(train) = self.batch.slot(n) else { continue };
-            let outer = Outer { source: train.source, ecn: train.ecn, now };
+            let outer = Outer { endpoint: train.endpoint, ecn: train.ecn, now };
             if let Some(held) = &mut held {
                 Held::forget_heard(held);
             }
@@ -93,7 +94,7 @@ impl Inbound {
                         }
                     }
                     Some(kind) => {
-                        self.handshakes.push(HandshakeMessage::new(kind, outer.source, datagram));
+                        self.handshakes.push(HandshakeMessage::new(kind, outer.endpoint, datagram));
                     }
                     None => counters.dropped(DropReason::Malformed),
                 }
@@ -136,7 +137,7 @@ fn transport<'a>(
 
     if !held.heard {
         held.heard = true;
-        if let Some(news) = peer.authenticated(outer.source, outer.now) {
+        if let Some(news) = peer.authenticated(outer.endpoint, outer.now) {
             state.tell(news);
         }
         if peer.has_queued() {

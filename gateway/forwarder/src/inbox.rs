@@ -2,7 +2,6 @@
 
 use std::{
     collections::VecDeque,
-    net::SocketAddr,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
@@ -10,7 +9,10 @@ use parking_lot::Mutex;
 use rustix::event::{EventfdFlags, eventfd};
 use tacit_messages::FromForwarder;
 
-use crate::wireguard::{INITIATION_LEN, Kind};
+use crate::{
+    endpoint::Endpoint,
+    wireguard::{INITIATION_LEN, Kind},
+};
 
 /// Handshake messages that can wait. More are dropped: whoever sent them tries again after 5 s.
 const MAX_WAITING: usize = 2_048;
@@ -21,7 +23,7 @@ pub struct HandshakeMessage {
     /// Which of the three it is.
     pub kind: Kind,
     /// Where it came from.
-    pub source: SocketAddr,
+    pub endpoint: Endpoint,
     bytes: [u8; INITIATION_LEN],
     len: usize,
 }
@@ -29,11 +31,11 @@ pub struct HandshakeMessage {
 impl HandshakeMessage {
     /// Copies `datagram`, which is no longer than an initiation.
     #[must_use]
-    pub fn new(kind: Kind, source: SocketAddr, datagram: &[u8]) -> Self {
+    pub fn new(kind: Kind, endpoint: impl Into<Endpoint>, datagram: &[u8]) -> Self {
         let mut bytes = [0; INITIATION_LEN];
         let len = datagram.len().min(INITIATION_LEN);
         bytes[..len].copy_from_slice(&datagram[..len]);
-        Self { kind, source, bytes, len }
+        Self { kind, endpoint: endpoint.into(), bytes, len }
     }
 
     /// The message.

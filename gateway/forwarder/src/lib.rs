@@ -20,6 +20,7 @@ pub mod coordinator;
 pub mod counters;
 pub mod destination;
 pub mod ecn;
+pub mod endpoint;
 pub mod fault;
 pub mod handshakes;
 pub mod inbound;

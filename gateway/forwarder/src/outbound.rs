@@ -8,7 +8,7 @@
 //! 6. send the train: datagrams of one length to one endpoint.
 
 use std::{
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{Ipv4Addr, Ipv6Addr},
     os::fd::BorrowedFd,
 };
 
@@ -19,6 +19,7 @@ use tacit_messages::{DropReason, clock::Instant};
 use crate::{
     counters::Counters,
     ecn::Ecn,
+    endpoint::Endpoint,
     packet,
     peer::Peer,
     peers::Slot,
@@ -58,12 +59,12 @@ pub struct Io<'a> {
 impl<'a> Io<'a> {
     /// The socket that reaches `endpoint`.
     #[must_use]
-    pub fn socket(self, endpoint: SocketAddr) -> Option<BorrowedFd<'a>> {
-        if endpoint.is_ipv4() { self.udp_v4 } else { self.udp_v6 }
+    pub fn socket(self, endpoint: Endpoint) -> Option<BorrowedFd<'a>> {
+        if endpoint.remote.is_ipv4() { self.udp_v4 } else { self.udp_v6 }
     }
 
     /// Sends one message to `endpoint`, without a word if that fails: whoever needs it asks again.
-    pub fn send(self, endpoint: SocketAddr, message: &[u8]) {
+    pub fn send(self, endpoint: Endpoint, message: &[u8]) {
         if let Some(socket) = self.socket(endpoint) {
             let _ = udp::send_train(socket, endpoint, Ecn::NotEct, message.len(), message);
         }
@@ -223,7 +224,7 @@ pub fn send_queued(peer: &mut Peer, socket: BorrowedFd<'_>) {
 struct Train {
     buffer: Vec<u8>,
     used: usize,
-    to: Option<(SocketAddr, Ecn)>,
+    to: Option<(Endpoint, Ecn)>,
     segment_len: usize,
     datagrams: usize,
     /// The IP packets' own bytes, for the counters.
@@ -250,7 +251,7 @@ impl Train {
     /// Sends the train if a datagram of `len` bytes to `endpoint` cannot be its next.
     fn make_room(
         &mut self,
-        endpoint: SocketAddr,
+        endpoint: Endpoint,
         ecn: Ecn,
         len: usize,
         io: Io<'_>,
@@ -297,7 +298,7 @@ impl Train {
     }
 
     /// Returns how many datagrams the socket refused.
-    fn send_to(&self, endpoint: SocketAddr, ecn: Ecn, io: Io<'_>) -> usize {
+    fn send_to(&self, endpoint: Endpoint, ecn: Ecn, io: Io<'_>) -> usize {
         let Some(socket) = io.socket(endpoint) else { return self.datagrams };
         let bytes = &self.buffer[..self.used];
         match udp::send_train(socket, endpoint, ecn, self.segment_len, bytes) {

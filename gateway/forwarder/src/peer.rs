@@ -1,7 +1,7 @@
 //! One live device: boringtun's tunnel with what Tacit keeps around it.
 
 use std::{
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{Ipv4Addr, Ipv6Addr},
     sync::Arc,
 };
 
@@ -15,6 +15,7 @@ use tacit_messages::{
 };
 
 use crate::{
+    endpoint::Endpoint,
     indices::{Indices, Owner},
     macs::{Mac, MacKeys},
     peers::Slot,
@@ -48,7 +49,7 @@ pub struct Peer {
     /// boringtun's state machine; its receiver indices are local, see [`Self::local_index`].
     pub tunn: Tunn,
     /// Where to send: the source of the last authenticated packet (WireGuard paper section 2.1).
-    endpoint: Option<SocketAddr>,
+    endpoint: Option<Endpoint>,
     session: Session,
     wire_indices: [WireIndex; LOCAL_INDICES],
     /// The upper 24 bits of boringtun's local indices.
@@ -126,7 +127,7 @@ impl Peer {
 
     /// Where datagrams to the device go, once it has a session.
     #[must_use]
-    pub fn endpoint(&self) -> Option<SocketAddr> {
+    pub fn endpoint(&self) -> Option<Endpoint> {
         self.endpoint
     }
 
@@ -148,15 +149,15 @@ impl Peer {
         }
     }
 
-    /// Notes an authenticated packet that cannot be a replay: moves the endpoint to `source` and
+    /// Notes an authenticated packet that cannot be a replay: moves the endpoint and
     /// returns what control must hear.
     pub fn authenticated(
         &mut self,
-        source: SocketAddr,
+        endpoint: Endpoint,
         now: Instant,
     ) -> Option<Vec<FromForwarder>> {
-        self.endpoint = Some(source);
-        let connecting_ip = ConnectingIp::new(source.ip());
+        self.endpoint = Some(endpoint);
+        let connecting_ip = ConnectingIp::new(endpoint.ip());
         let change = self.session.authenticated(connecting_ip, now)?;
         let began = FromForwarder::SessionBegan {
             device: self.device,

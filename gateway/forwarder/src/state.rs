@@ -1,7 +1,5 @@
 //! What all threads of the forwarder share.
 
-use std::net::{IpAddr, SocketAddr};
-
 use tacit_messages::FromForwarder;
 
 use crate::{
@@ -64,10 +62,4 @@ impl State {
     pub fn hand_over(&self, messages: &mut Vec<HandshakeMessage>) -> u64 {
         self.inbox.hand_over(messages)
     }
-}
-
-/// `address` with an IPv4-mapped IPv6 address made plain.
-#[must_use]
-pub fn canonical(address: SocketAddr) -> IpAddr {
-    address.ip().to_canonical()
 }

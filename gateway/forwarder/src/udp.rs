@@ -7,19 +7,19 @@
 use std::{
     io,
     mem::{MaybeUninit, size_of, zeroed},
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::{AsRawFd, BorrowedFd},
     ptr,
 };
 
-use crate::ecn::Ecn;
+use crate::{ecn::Ecn, endpoint::Endpoint};
 
 /// Datagrams, or trains of them, that one call can receive.
 pub const BATCH: usize = 16;
 /// Room for the longest train that the kernel hands over at once.
 const BUFFER_LEN: usize = 65_536;
-/// Room for two control messages of one `int` each.
-const CONTROL_LEN: usize = 64;
+/// Room for three control messages: segment size, ECN, local address.
+const CONTROL_LEN: usize = 128;
 
 /// Turns on what [`Batch`] and [`send_train`] need on `socket`.
 ///
@@ -29,9 +29,11 @@ pub fn prepare(socket: BorrowedFd<'_>) -> io::Result<()> {
     set_option(socket, libc::SOL_UDP, libc::UDP_GRO, 1)?;
     if is_v6(socket)? {
         set_option(socket, libc::SOL_IPV6, libc::IPV6_RECVTCLASS, 1)?;
+        set_option(socket, libc::SOL_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
         set_option(socket, libc::SOL_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DONT)
     } else {
         set_option(socket, libc::SOL_IP, libc::IP_RECVTOS, 1)?;
+        set_option(socket, libc::SOL_IP, libc::IP_PKTINFO, 1)?;
         set_option(socket, libc::SOL_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT)
     }
 }
@@ -86,8 +88,8 @@ pub struct Batch {
 
 /// What one slot of a [`Batch`] received: datagrams of one sender, all `segment_len` long but the last.
 pub struct Received<'a> {
-    /// Where they came from.
-    pub source: SocketAddr,
+    /// Where they came from, and to which address.
+    pub endpoint: Endpoint,
     /// The ECN field of their outer headers.
     pub ecn: Ecn,
     /// Length of each datagram in bytes, but for the last, which may be shorter.
@@ -155,10 +157,11 @@ impl Batch {
 
     /// What slot `n` received in the last call; none if its sender has no IP address.
     pub fn slot(&mut self, n: usize) -> Option<Received<'_>> {
-        let source = socket_addr(&self.names[n])?;
+        let remote = socket_addr(&self.names[n])?;
         let len = (self.lens[n] as usize).min(BUFFER_LEN);
         let mut segment_len = len.max(1);
         let mut ecn = Ecn::NotEct;
+        let mut local = None;
         for (level, kind, data) in ControlMessages::of(&self.controls[n].0, self.control_lens[n]) {
             match (level, kind, data) {
                 (libc::SOL_UDP, libc::UDP_GRO, [a, b, c, d, ..]) => {
@@ -166,11 +169,20 @@ impl Batch {
                 }
                 (libc::SOL_IP, libc::IP_TOS, [tos, ..])
                 | (libc::SOL_IPV6, libc::IPV6_TCLASS, [tos, ..]) => ecn = Ecn::of_tos(*tos),
+                (libc::SOL_IP, libc::IP_PKTINFO, info) => {
+                    local = info
+                        .get(8..)
+                        .and_then(<[u8]>::first_chunk)
+                        .map(|v4: &[u8; 4]| (*v4).into());
+                }
+                (libc::SOL_IPV6, libc::IPV6_PKTINFO, info) => {
+                    local = info.first_chunk().map(|v6: &[u8; 16]| (*v6).into());
+                }
                 _ => {}
             }
         }
         let bytes = &mut self.buffers[n * BUFFER_LEN..n * BUFFER_LEN + len];
-        Some(Received { source, ecn, segment_len, bytes })
+        Some(Received { endpoint: Endpoint { remote, local }, ecn, segment_len, bytes })
     }
 }
 
@@ -255,18 +267,38 @@ fn name_of(address: SocketAddr) -> (Name, usize) {
     }
 }
 
-/// Sends `bytes` as datagrams of `segment_len`, the last maybe shorter, with one call.
+/// Sends `bytes` as datagrams of `segment_len`, the last maybe shorter, with one call, from the address that the
+/// device talks to as long as the gateway has it.
 ///
 /// # Errors
 /// What the kernel said; nothing was sent then. `EIO` and `EINVAL` mean that the route cannot segment.
 pub fn send_train(
     socket: BorrowedFd<'_>,
-    to: SocketAddr,
+    to: impl Into<Endpoint>,
     ecn: Ecn,
     segment_len: usize,
     bytes: &[u8],
 ) -> io::Result<()> {
-    let (mut name, name_len) = name_of(to);
+    let to = to.into();
+    match send_once(socket, to, ecn, segment_len, bytes) {
+        Err(error)
+            if to.local.is_some()
+                && matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENETUNREACH)) =>
+        {
+            send_once(socket, to.remote.into(), ecn, segment_len, bytes)
+        }
+        outcome => outcome,
+    }
+}
+
+fn send_once(
+    socket: BorrowedFd<'_>,
+    to: Endpoint,
+    ecn: Ecn,
+    segment_len: usize,
+    bytes: &[u8],
+) -> io::Result<()> {
+    let (mut name, name_len) = name_of(to.remote);
     let mut iovec =
         libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     let mut control = Control([0; CONTROL_LEN]);
@@ -276,12 +308,15 @@ pub fn send_train(
         control_len += put_control(&mut control.0, libc::SOL_UDP, libc::UDP_SEGMENT, &segment);
     }
     if ecn != Ecn::NotEct {
-        let (level, kind) = match to {
+        let (level, kind) = match to.remote {
             SocketAddr::V4(_) => (libc::SOL_IP, libc::IP_TOS),
             SocketAddr::V6(_) => (libc::SOL_IPV6, libc::IPV6_TCLASS),
         };
         let tos = i32::from(ecn as u8).to_ne_bytes();
         control_len += put_control(&mut control.0[control_len..], level, kind, &tos);
+    }
+    if let Some(local) = to.local {
+        control_len += put_local(&mut control.0[control_len..], local);
     }
     // SAFETY: msghdr is plain data, for which zeros are valid.
     let mut header: libc::msghdr = unsafe { zeroed() };
@@ -296,6 +331,22 @@ pub fn send_train(
     // SAFETY: the header points to live buffers of the lengths given; sendmsg only reads them.
     let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const header, libc::MSG_DONTWAIT) };
     if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Writes the address to send from (`in_pktinfo`, `in6_pktinfo`), the interface left to the kernel.
+fn put_local(buffer: &mut [u8], local: IpAddr) -> usize {
+    match local {
+        IpAddr::V4(v4) => {
+            let mut info = [0; size_of::<libc::in_pktinfo>()];
+            info[4..8].copy_from_slice(&v4.octets());
+            put_control(buffer, libc::SOL_IP, libc::IP_PKTINFO, &info)
+        }
+        IpAddr::V6(v6) => {
+            let mut info = [0; size_of::<libc::in6_pktinfo>()];
+            info[..16].copy_from_slice(&v6.octets());
+            put_control(buffer, libc::SOL_IPV6, libc::IPV6_PKTINFO, &info)
+        }
+    }
 }
 
 /// Writes one control message to the start of `buffer`; returns the room that it takes.
@@ -330,7 +381,7 @@ mod tests {
         let mut datagrams = Vec::new();
         for n in 0..batch.receive(receiver.as_fd()).expect("receive") {
             let received = batch.slot(n).expect("source");
-            assert_eq!(received.source, sender.local_addr().expect("address"));
+            assert_eq!(received.endpoint.remote, sender.local_addr().expect("address"));
             assert_eq!(received.ecn, Ecn::Ce);
             datagrams.extend(received.bytes.chunks(received.segment_len).map(<[u8]>::to_vec));
         }
@@ -346,6 +397,32 @@ mod tests {
     #[test]
     fn train_keeps_its_datagrams_and_ecn_over_ipv6() {
         train_arrives("[::1]:0");
+    }
+
+    #[test]
+    fn answer_comes_from_the_address_that_was_asked() {
+        let gateway = UdpSocket::bind("0.0.0.0:0").expect("bind");
+        prepare(gateway.as_fd()).expect("options");
+        let port = gateway.local_addr().expect("address").port();
+        let device = UdpSocket::bind("127.0.0.1:0").expect("bind");
+        device.send_to(b"ask", ("127.0.0.77", port)).expect("send");
+        let mut batch = Batch::default();
+        batch.receive(gateway.as_fd()).expect("receive");
+        let endpoint = batch.slot(0).expect("source").endpoint;
+        send_train(gateway.as_fd(), endpoint, Ecn::NotEct, 6, b"answer").expect("send");
+        let (_, from) = device.recv_from(&mut [0; 16]).expect("answer");
+        assert_eq!(from, (Ipv4Addr::new(127, 0, 0, 77), port).into());
+    }
+
+    #[test]
+    fn answer_goes_out_although_the_address_that_was_asked_is_gone() {
+        let (gateway, device) = pair("127.0.0.1:0");
+        let endpoint = Endpoint {
+            remote: device.local_addr().expect("address"),
+            local: Some(Ipv4Addr::new(192, 0, 2, 99).into()),
+        };
+        send_train(gateway.as_fd(), endpoint, Ecn::NotEct, 6, b"answer").expect("send");
+        assert_eq!(device.recv(&mut [0; 16]).expect("answer"), 6);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::{
     cell::RefCell,
-    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    net::{Ipv4Addr, UdpSocket},
     os::{fd::AsFd, unix::net::UnixDatagram},
 };
 
@@ -201,11 +201,11 @@ impl World {
             now: Instant::now(),
         };
         for message in messages {
-            let source: SocketAddr = message.source;
+            let endpoint = message.endpoint;
             if let Outcome::Reply(reply) =
                 handshakes.handle(message, |_| Some(SLOT), &mut self.lookups)
             {
-                handshakes.io.send(source, &reply);
+                handshakes.io.send(endpoint, &reply);
             }
         }
         self.identity.reset_count();
