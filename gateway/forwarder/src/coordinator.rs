@@ -28,7 +28,7 @@ const TOTALS_INTERVAL: Duration = Duration::from_secs(1);
 /// Handshake messages per turn, about 10 ms of work.
 const HANDSHAKES_PER_TURN: usize = 64;
 /// Workers come first when cores are scarce.
-const NICENESS: i32 = 10;
+const NICENESS: i32 = 5;
 
 /// The thread's state.
 pub struct Coordinator<'a> {

@@ -72,7 +72,7 @@ impl Link {
         }
     }
 
-    /// Sends `messages` after those that still wait, or keeps them for [`Self::send_unsent`].
+    /// Sends `messages` after those that still wait, or keeps them for the next time.
     ///
     /// # Errors
     /// [`Gone`] if control hung up.
