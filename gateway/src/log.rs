@@ -54,8 +54,8 @@ pub(crate) fn forwarder_restarted(restarts: u64, pid: u32) {
 
 /// A new forwarder could not be started.
 pub(crate) fn forwarder_not_started(reason: &'static str, wait: Duration) {
-    let seconds = wait.as_secs_f32();
-    error!(reason, seconds, "the forwarder did not start; trying again");
+    let milliseconds = wait.as_millis();
+    error!(reason, milliseconds, "the forwarder did not start; trying again");
 }
 
 /// The forwarder panicked.

@@ -224,7 +224,9 @@ impl Coalescer {
                     };
                 }
                 Err(errno) => {
-                    if errno == Errno::INVAL && write.flow.is_some_and(|flow| flow.protocol == UDP)
+                    if errno == Errno::INVAL
+                        && write.segments > 1
+                        && write.flow.is_some_and(|flow| flow.protocol == UDP)
                     {
                         // This kernel takes no UDP super-packets.
                         self.uso = false;

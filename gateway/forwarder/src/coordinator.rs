@@ -6,7 +6,9 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::setpriority_process,
 };
-use tacit_messages::{DeviceId, FromForwarder, PublicKey, ToForwarder, Totals, clock::Instant};
+use tacit_messages::{
+    DeviceId, DropReason, FromForwarder, PublicKey, ToForwarder, Totals, clock::Instant,
+};
 
 use crate::{
     endpoint::Endpoint,
@@ -17,6 +19,7 @@ use crate::{
     outbound,
     peer::Credentials,
     peers::Slot,
+    sources::Sources,
     state::State,
 };
 
@@ -37,6 +40,7 @@ pub struct Coordinator<'a> {
     io: outbound::Io<'a>,
     link: Link,
     lookups: Lookups,
+    sources: Sources,
     live: HashMap<PublicKey, Live>,
     keys: HashMap<DeviceId, PublicKey>,
     sessions: u64,
@@ -58,6 +62,7 @@ impl<'a> Coordinator<'a> {
             io,
             link,
             lookups: Lookups::new(Instant::now()),
+            sources: Sources::default(),
             live: HashMap::new(),
             keys: HashMap::new(),
             sessions: 0,
@@ -94,6 +99,7 @@ impl<'a> Coordinator<'a> {
             if now.since(last_totals) >= TOTALS_INTERVAL {
                 last_totals = now;
                 self.identity.reset_count();
+                self.sources.new_second(now);
                 self.link.send([FromForwarder::Totals(Box::new(self.totals()))])?;
             }
         }
@@ -154,8 +160,12 @@ impl<'a> Coordinator<'a> {
         let handshakes =
             Handshakes { identity: &self.identity, state: self.state, io: self.io, now };
         let live = |key: &PublicKey| self.live.get(key).map(|live| live.slot);
-        let outcome = handshakes.handle(message, live, &mut self.lookups);
+        let outcome = handshakes.handle(message, live, &mut self.lookups, &mut self.sources);
         if let Outcome::Ask(public_key) = outcome {
+            if self.link.is_behind() {
+                self.state.coordinator_counters().dropped(DropReason::LookupLimit);
+                return Ok(());
+            }
             return self.link.send([FromForwarder::WhoIs { public_key }]);
         }
         self.conclude(outcome, endpoint);

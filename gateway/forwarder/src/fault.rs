@@ -29,6 +29,7 @@ const SOURCE_FILES: &[&str] = &[
     "segment.rs",
     "session.rs",
     "settings.rs",
+    "sources.rs",
     "state.rs",
     "tun.rs",
     "udp.rs",

@@ -16,12 +16,11 @@ use crate::{
     outbound,
     peer::{Credentials, Peer},
     peers::{PeerSlot, Slot},
+    sources::{COOKIE_THRESHOLD, Sources},
     state::State,
     wireguard::{self, COOKIE_REPLY_LEN, Kind},
 };
 
-/// Handshakes per second from which on an initiator must show that it receives at its address (section 5.3).
-const COOKIE_THRESHOLD: u64 = 500;
 /// Longest message that boringtun writes here: a handshake or a keepalive.
 const REPLY_LEN: usize = 256;
 
@@ -95,13 +94,18 @@ impl Handshakes<'_> {
         mut message: HandshakeMessage,
         live: impl Fn(&PublicKey) -> Option<Slot>,
         lookups: &mut Lookups,
+        sources: &mut Sources,
     ) -> Outcome {
         if message.kind == Kind::CookieReply {
             return self.take_cookie(&message);
         }
         let mut cookie_reply = [0; COOKIE_REPLY_LEN];
-        let source = Some(message.endpoint.ip());
-        let packet = self.identity.front.verify_packet(source, message.bytes(), &mut cookie_reply);
+        let source = message.endpoint.ip();
+        let packet =
+            self.identity.front.verify_packet(Some(source), message.bytes(), &mut cookie_reply);
+        if packet.is_ok() && sources.count() && !sources.allow(source, self.now) {
+            return Outcome::Dropped(DropReason::UnderLoad);
+        }
         let key = match packet {
             Ok(Packet::HandshakeInit(initiation)) => {
                 let Identity { private_key, public_key, .. } = self.identity;
@@ -112,6 +116,7 @@ impl Handshakes<'_> {
             }
             Ok(_) => return self.finish(&mut message),
             Err(TunnResult::WriteToNetwork(reply)) => {
+                sources.count();
                 self.state.coordinator_counters().dropped(DropReason::UnderLoad);
                 return Outcome::Reply(reply.to_vec());
             }

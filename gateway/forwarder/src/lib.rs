@@ -36,6 +36,7 @@ pub mod peers;
 pub mod segment;
 pub mod session;
 pub mod settings;
+pub mod sources;
 pub mod state;
 pub mod tun;
 pub mod udp;

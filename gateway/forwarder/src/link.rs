@@ -12,6 +12,9 @@ use rustix::{
 use tacit_messages::{FromForwarder, SIZE, SecretKey, ToForwarder, wire::Frame};
 use zeroize::Zeroizing;
 
+/// Messages that may wait for the socket before no more questions are asked.
+const MAX_UNSENT_QUESTIONS: usize = 1_024;
+
 /// Control is gone, or says what this program does not understand: there is nobody to forward for.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Gone;
@@ -39,6 +42,12 @@ impl Link {
     #[must_use]
     pub fn has_unsent(&self) -> bool {
         !self.unsent.is_empty()
+    }
+
+    /// Whether so much waits that questions can only make it worse; what happened must still be told.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.unsent.len() >= MAX_UNSENT_QUESTIONS
     }
 
     /// Waits for the gateway's private key, the first message of all.

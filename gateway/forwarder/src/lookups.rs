@@ -10,8 +10,8 @@ use crate::inbox::HandshakeMessage;
 pub const LOOKUPS_PER_SECOND: u32 = 1_000;
 /// How long an unknown key is remembered: a little less than the 5 s after which a client tries again.
 pub const UNKNOWN_LIFETIME: Duration = Duration::from_secs(4);
-/// How long a handshake waits for control's answer.
-const WAITING_LIFETIME: Duration = Duration::from_secs(10);
+/// How long a handshake waits for control's answer: when a client tries again after 5 s, control is asked again.
+const WAITING_LIFETIME: Duration = Duration::from_millis(4_500);
 const MAX_WAITING: usize = 4_096;
 const MAX_UNKNOWN: usize = 16_384;
 
@@ -53,11 +53,14 @@ impl Lookups {
         if self.unknown.get(&public_key).is_some_and(|since| now.since(*since) < UNKNOWN_LIFETIME) {
             return Err(DropReason::UnknownKey);
         }
-        if let Some(waiting) = self.waiting.get_mut(&public_key) {
+        if let Some(waiting) = self.waiting.get_mut(&public_key)
+            && now.since(waiting.asked) < WAITING_LIFETIME
+        {
             // A client that tries again makes its former message worthless.
             waiting.message = message;
             return Ok(false);
         }
+        self.waiting.remove(&public_key);
         self.refill(now);
         if self.budget == 0 || self.waiting.len() >= MAX_WAITING {
             return Err(DropReason::LookupLimit);
@@ -121,6 +124,14 @@ mod tests {
         assert_eq!(lookups.wait(key(1), message(2), now), Ok(false));
         let waited = lookups.answered(&key(1)).expect("waiting");
         assert_eq!(waited.bytes()[0], 2);
+    }
+
+    #[test]
+    fn control_is_asked_again_when_it_did_not_answer() {
+        let now = Instant::now();
+        let mut lookups = Lookups::new(now);
+        assert_eq!(lookups.wait(key(1), message(1), now), Ok(true));
+        assert_eq!(lookups.wait(key(1), message(2), now + Duration::from_secs(5)), Ok(true));
     }
 
     #[test]

@@ -133,7 +133,7 @@ impl Answer for RotateDevice {
             .await?;
         gateway.revoke(old).await;
         log::changed("device rotated", caller.uid);
-        host::conntrack::forget(device.tunnel_v4, device.tunnel_v6).await;
+        forget_connections(&device).await;
         Ok(config.of(&gateway, device))
     }
 }
@@ -149,9 +149,22 @@ impl Answer for RemoveDevice {
         let Some(device) = devices.into_iter().find(|device| device.id == removed) else {
             return Err(Refused::fault("the device was changed by somebody else, then removed"));
         };
-        host::conntrack::forget(device.tunnel_v4, device.tunnel_v6).await;
+        forget_connections(&device).await;
         Ok(device.into())
     }
+}
+
+/// How long a packet that was on its way when its device was revoked may take to be gone.
+const ON_ITS_WAY: Duration = Duration::from_secs(2);
+
+/// Deletes the connection-tracking entries of a revoked device now, and once more when nothing is on its way.
+async fn forget_connections(device: &tacit_accounts::Device) {
+    let (v4, v6) = (device.tunnel_v4, device.tunnel_v6);
+    host::conntrack::forget(v4, v6).await;
+    tokio::spawn(async move {
+        tokio::time::sleep(ON_ITS_WAY).await;
+        host::conntrack::forget(v4, v6).await;
+    });
 }
 
 impl Answer for ListSessions {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, error::ErrorKind};
 use serde::Serialize;
 use tacit_keys::{ClientConfig, PresharedKey, PrivateKey, PublicKey, qr};
 use zeroize::Zeroizing;
@@ -73,7 +73,7 @@ pub(super) struct NewKeyArguments {
     name: String,
     /// Public key of a private key that was made on the device and stays there.
     #[arg(long, value_name = "KEY")]
-    public_key: Option<PublicKey>,
+    public_key: Option<String>,
     /// Seconds between keepalives, for a device behind NAT that must be reachable [default: none].
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(1..))]
     keepalive: Option<u16>,
@@ -90,7 +90,7 @@ pub(super) struct NewKeyArguments {
 pub(super) async fn run(gateway: &RunningGateway<'_>, verb: DeviceVerb) -> anyhow::Result<()> {
     match verb {
         DeviceVerb::Add(arguments) => {
-            let key = DeviceKey::new(arguments.public_key);
+            let key = DeviceKey::new(arguments.made_on_device());
             let file = arguments.open_output()?;
             let request = AddDevice {
                 account: arguments.account.clone(),
@@ -100,7 +100,7 @@ pub(super) async fn run(gateway: &RunningGateway<'_>, verb: DeviceVerb) -> anyho
             deliver(&arguments, key, file, gateway.ask(request).await)
         }
         DeviceVerb::Rotate(arguments) => {
-            let key = DeviceKey::new(arguments.public_key);
+            let key = DeviceKey::new(arguments.made_on_device());
             let file = arguments.open_output()?;
             let request = RotateDevice {
                 account: arguments.account.clone(),
@@ -154,6 +154,18 @@ impl DeviceKey {
 }
 
 impl NewKeyArguments {
+    /// Reads the key that the device told of. Clap would print one that is wrong, and it may be a private key.
+    fn made_on_device(&self) -> Option<PublicKey> {
+        let text = self.public_key.as_ref()?;
+        match text.parse() {
+            Ok(public) => Some(public),
+            Err(error) => {
+                let message = format!("--public-key: {error}\n");
+                clap::Error::raw(ErrorKind::ValueValidation, message).exit()
+            }
+        }
+    }
+
     /// Makes the file for the config before anything is changed, so that a file in the way is found in time.
     fn open_output(&self) -> anyhow::Result<Option<File>> {
         let Some(path) = &self.output else { return Ok(None) };

@@ -19,6 +19,7 @@ use tacit_forwarder::{
     lookups::Lookups,
     outbound::{self, Outbound},
     peer::Credentials,
+    sources::Sources,
     state::State,
     tun::VNET_HEADER_LEN,
     udp,
@@ -67,6 +68,7 @@ struct World {
     inbound: Inbound,
     outbound: Outbound,
     lookups: Lookups,
+    sources: Sources,
 }
 
 impl World {
@@ -105,6 +107,7 @@ impl World {
             inbound: Inbound::new(true),
             outbound: Outbound::default(),
             lookups: Lookups::new(Instant::now()),
+            sources: Sources::default(),
         };
         world.connect();
         world
@@ -203,7 +206,7 @@ impl World {
         for message in messages {
             let endpoint = message.endpoint;
             if let Outcome::Reply(reply) =
-                handshakes.handle(message, |_| Some(SLOT), &mut self.lookups)
+                handshakes.handle(message, |_| Some(SLOT), &mut self.lookups, &mut self.sources)
             {
                 handshakes.io.send(endpoint, &reply);
             }
