@@ -1,19 +1,20 @@
-//! Tacit against other userspace WireGuard servers, side by side on this machine.
+//! Measures Tacit: beside other userspace WireGuard servers, with many devices, and under a flood of handshakes.
 
-mod compare;
-mod flood;
+mod loads;
+mod peers;
+mod population;
 mod process;
 mod report;
 mod subject;
-mod tcp;
+mod verbs;
 
+use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
 
+use crate::verbs::{compare, flood, scale};
+
 #[derive(Parser)]
-#[command(
-    name = "tacit-benches",
-    about = "Measures Tacit beside other userspace WireGuard servers"
-)]
+#[command(name = "tacit-benches", about = "Measures Tacit, alone and beside other servers")]
 struct Arguments {
     #[command(subcommand)]
     verb: Verb,
@@ -23,15 +24,31 @@ struct Arguments {
 enum Verb {
     /// Measures throughput, CPU and latency of Tacit and every peer that is installed, in turn.
     ///
-    /// Needs root and `cargo build --release -p tacit`. Writes a table and JSON to target/compare/.
+    /// Needs root and `cargo build --release -p tacit`. Installs boringtun-cli and gotatun-cli from crates.io
+    /// in target/peers unless they are there. Writes a table, JSON and plots to target/compare/.
     #[command(after_help = "Examples:\n  \
         cargo run --release -p tacit-benches -- compare --quick\n  \
         cargo run --release -p tacit-benches -- compare --rounds 5 --peer newer-go='/opt/wireguard-go -f'")]
     Compare(compare::Options),
+    /// Measures starts, memory and forwarding with up to 10,000 live and 1,000,000 registered devices.
+    ///
+    /// Needs root and `cargo build --release -p tacit`. Writes tables and JSON to target/scale/.
+    Scale(scale::Options),
+    /// Measures what is left of an established tunnel's throughput under a flood of handshake initiations.
+    ///
+    /// Needs root and `cargo build --release -p tacit`. Writes a table and JSON to target/flood/.
+    Flood(flood::Options),
 }
 
-fn main() -> anyhow::Result<()> {
-    match Arguments::parse().verb {
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    ensure!(
+        rustix::process::geteuid().is_root(),
+        "the benchmarks make network namespaces: run them as root"
+    );
+    match arguments.verb {
         Verb::Compare(options) => compare::run(&options),
+        Verb::Scale(options) => scale::run(&options),
+        Verb::Flood(options) => flood::run(&options),
     }
 }

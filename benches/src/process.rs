@@ -4,6 +4,11 @@ use std::{fs, path::PathBuf, time::Duration};
 
 use tacit_tests::Namespace;
 
+/// Where a pinned server runs.
+pub(crate) const SERVER_CPU: usize = 0;
+/// Where everything else runs then.
+pub(crate) const LOAD_CPU: usize = 1;
+
 /// Processes of one server under test, by their numbers inside its namespace.
 pub(crate) struct Processes<'a> {
     pub(crate) namespace: &'a Namespace,
@@ -31,16 +36,22 @@ impl Processes<'_> {
 
     /// Peak resident memory of all processes together in MiB.
     pub(crate) fn peak_mib(&self) -> f64 {
-        let peak = |id: &u64| {
+        self.memory_mib("VmHWM:")
+    }
+
+    /// Resident memory of all processes together in MiB.
+    pub(crate) fn resident_mib(&self) -> f64 {
+        self.memory_mib("VmRSS:")
+    }
+
+    fn memory_mib(&self, field: &str) -> f64 {
+        let kib = |id: &u64| {
             let text = fs::read_to_string(self.proc(*id, "status")).unwrap_or_default();
-            let line = text
-                .lines()
-                .find_map(|line| line.strip_prefix("VmHWM:"))
-                .unwrap_or_default()
-                .to_owned();
-            line.split_whitespace().next().and_then(|kib| kib.parse::<f64>().ok()).unwrap_or(0.0)
+            let value =
+                text.lines().find_map(|line| line.strip_prefix(field)?.split_whitespace().next());
+            value.and_then(|kib| kib.parse::<f64>().ok()).unwrap_or(0.0)
         };
-        self.ids.iter().map(peak).sum::<f64>() / 1024.0
+        self.ids.iter().map(kib).sum::<f64>() / 1024.0
     }
 
     /// Confines all threads to `cpu`.
@@ -56,4 +67,9 @@ pub(crate) fn pin_thread(cpu: usize) -> anyhow::Result<()> {
     let mut set = rustix::thread::CpuSet::new();
     set.set(cpu);
     Ok(rustix::thread::sched_setaffinity(None, &set)?)
+}
+
+/// Lets the calling thread go before others, or after them if `niceness` is above 0.
+pub(crate) fn set_niceness(niceness: i32) -> anyhow::Result<()> {
+    Ok(rustix::process::setpriority_process(None, niceness)?)
 }

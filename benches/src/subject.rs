@@ -10,14 +10,15 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use tacit_tests::{Gateway, Lab, clock::wait_for, config::Config, lab::GATEWAY_V4};
 
-use crate::process::Processes;
+use crate::{peers::version_of, process::Processes};
 
 /// A kind of server.
 #[derive(Clone, Debug)]
 pub(crate) struct Subject {
     pub(crate) name: String,
+    version: Option<String>,
     /// The command that starts it, followed by the interface name; none for Tacit.
-    pub(crate) command: Option<Vec<String>>,
+    command: Option<Vec<String>>,
 }
 
 /// A server that runs, with two clients configured: one for TCP, one for floods.
@@ -45,6 +46,25 @@ impl Drop for Server<'_> {
 const INTERFACE: &str = "wg0";
 
 impl Subject {
+    /// Tacit as it was built.
+    pub(crate) fn tacit() -> Self {
+        let version = version_of(&tacit_tests::gateway::program());
+        Self { name: "tacit".into(), version, command: None }
+    }
+
+    /// A program that takes an interface name after `command` and is configured with `wg`.
+    pub(crate) fn peer(name: &str, command: Vec<String>, version: Option<String>) -> Self {
+        Self { name: name.to_owned(), version, command: Some(command) }
+    }
+
+    /// Name and version, as the report's columns are headed.
+    pub(crate) fn label(&self) -> String {
+        match &self.version {
+            Some(version) => format!("{} {version}", self.name),
+            None => self.name.clone(),
+        }
+    }
+
     /// Starts the server in the lab's gateway namespace with `workers` workers, where it has any.
     pub(crate) fn start<'lab>(&self, lab: &'lab Lab, workers: usize) -> Result<Running<'lab>> {
         match &self.command {
@@ -136,35 +156,6 @@ fn server_pid(lab: &Lab, program: &str) -> Result<u64> {
     let name: String = program.rsplit('/').next().unwrap_or(program).chars().take(15).collect();
     let text = lab.gateway.sh(&format!("pgrep -x {name}"));
     text.split_whitespace().next().and_then(|id| id.parse().ok()).context("the peer has no process")
-}
-
-/// Tacit, the peers that are installed, and those given as `name=command`.
-pub(crate) fn installed(given: &[String]) -> Result<Vec<Subject>> {
-    let mut subjects = vec![Subject { name: "tacit".into(), command: None }];
-    let target =
-        tacit_tests::gateway::target_dir().canonicalize().context("the target directory")?;
-    let peers = target.join("peers/bin");
-    let known = [
-        ("boringtun-cli", peers.join("boringtun-cli"), vec!["-f", "--disable-drop-privileges"]),
-        ("gotatun-cli", peers.join("gotatun"), vec!["-f", "--disable-drop-privileges"]),
-        ("wireguard-go", "/usr/bin/wireguard-go".into(), vec!["-f"]),
-    ];
-    for (name, path, flags) in known {
-        if path.exists() {
-            let command = std::iter::once(path.to_string_lossy().into_owned())
-                .chain(flags.into_iter().map(str::to_owned))
-                .collect();
-            subjects.push(Subject { name: name.into(), command: Some(command) });
-        } else {
-            eprintln!("{name} is not installed and left out");
-        }
-    }
-    for peer in given {
-        let (name, command) = peer.split_once('=').context("--peer takes NAME=COMMAND")?;
-        let command = command.split_whitespace().map(str::to_owned).collect();
-        subjects.push(Subject { name: name.into(), command: Some(command) });
-    }
-    Ok(subjects)
 }
 
 /// Runs a command in a namespace and reads its JSON.

@@ -2,16 +2,20 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use tacit_tests::Lab;
 
 use crate::{
-    flood::{self, Shape},
+    loads::{
+        packets::{self, Shape},
+        tcp::{self, Way},
+    },
+    peers::peers,
+    process::{LOAD_CPU, SERVER_CPU},
     report::Report,
-    subject::{self, Subject},
-    tcp::{self, Way},
+    subject::Subject,
 };
 
 /// How `compare` measures.
@@ -36,9 +40,6 @@ pub(crate) struct Options {
     #[arg(long)]
     unpinned: bool,
 }
-
-const SERVER_CPU: usize = 0;
-const LOAD_CPU: usize = 1;
 
 /// One load.
 #[derive(Clone, Copy, Debug)]
@@ -75,10 +76,14 @@ fn loads(quick: bool) -> Vec<(&'static str, Load)> {
 
 /// Measures and reports.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let mut subjects = subject::installed(&options.peer)?;
-    if !options.only.is_empty() {
-        subjects.retain(|subject| options.only.contains(&subject.name));
-    }
+    let is_wanted =
+        |name: &str| options.only.is_empty() || options.only.iter().any(|only| only == name);
+    let subjects: Vec<Subject> = is_wanted("tacit")
+        .then(Subject::tacit)
+        .into_iter()
+        .chain(peers(&options.peer, is_wanted)?)
+        .collect();
+    ensure!(!subjects.is_empty(), "--only names none of the servers");
     let loads: Vec<_> =
         loads(options.quick).into_iter().filter(|(name, _)| name.contains(&options.load)).collect();
     let rounds = if options.quick { 1 } else { options.rounds };
@@ -86,7 +91,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     bar.set_style(ProgressStyle::with_template(
         "{elapsed_precise} [{wide_bar}] {pos}/{len} {msg}",
     )?);
-    let mut report = Report::new(options.unpinned, rounds);
+    let place = if options.unpinned { "unpinned" } else { "server on one core, load on the other" };
+    let mut report = Report::new(format!("{place}, medians of {rounds} rounds"));
     for _ in 0..rounds {
         for subject in &subjects {
             measure(subject, &loads, options, &bar, &mut report)
@@ -94,7 +100,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         }
     }
     bar.finish_and_clear();
-    report.write()
+    report.write("compare", if options.unpinned { "unpinned" } else { "pinned" })?;
+    report.plot("compare", if options.unpinned { "unpinned" } else { "pinned" })
 }
 
 fn measure(
@@ -118,18 +125,19 @@ fn measure(
     tcp::idle_round_trips(&client);
     let seconds = if options.quick { 2 } else { 5 };
     let cpu = || running.processes.cpu();
+    let label = subject.label();
     for (name, load) in loads {
         bar.set_message(format!("{}: {name}", subject.name));
-        let mut note = |unit: &str, value: f64| report.note(&subject.name, name, unit, value);
+        let mut note = |unit: &str, value: f64| report.note(&label, name, unit, value);
         match *load {
             Load::Tcp(way, streams) => {
-                let done = tcp::transfer(&client, way, streams, seconds, &confined, cpu)?;
+                let done = tcp::transfer(&client, way, streams, seconds, &confined, "", cpu)?;
                 note("Gbit/s", done.gbit_per_second);
                 note("CPU s/GB", done.cpu_per_gb);
             }
             Load::Flood { inbound, shape } => {
-                let flood = if inbound { flood::inbound } else { flood::outbound };
-                let done = flood(&lab, &running.flood_client, shape, &cpu, LOAD_CPU)?;
+                let flood = if inbound { packets::inbound } else { packets::outbound };
+                let done = flood(&lab, &running.flood_client, shape, &cpu)?;
                 note("kpps", done.packets_per_second / 1e3);
                 note("CPU µs/packet", done.cpu_micros);
             }
@@ -145,6 +153,6 @@ fn measure(
         std::thread::sleep(Duration::from_millis(200));
         bar.inc(1);
     }
-    report.note(&subject.name, "peak memory", "MiB", running.processes.peak_mib());
+    report.note(&label, "peak memory", "MiB", running.processes.peak_mib());
     Ok(())
 }

@@ -17,7 +17,10 @@ use tacit_tests::{
     Lab, Namespace, config::Config, lab::TARGET_V4, packet::Datagram, raw_client::bind,
 };
 
-use crate::{process, subject::json_of};
+use crate::{
+    process::{self, LOAD_CPU},
+    subject::json_of,
+};
 
 /// The port that the flood goes to, and where it is counted and dropped.
 const SINK_PORT: u16 = 9;
@@ -41,6 +44,8 @@ pub(crate) struct Flooded {
     pub(crate) packets_per_second: f64,
     /// The server's CPU time per packet that arrived, in microseconds.
     pub(crate) cpu_micros: f64,
+    /// Share of the sent packets that arrived.
+    pub(crate) arrived: f64,
 }
 
 /// Counts UDP packets to a port of a namespace and drops them before they cost anything.
@@ -143,33 +148,92 @@ fn send_all(socket: &UdpSocket, to: SocketAddr, bytes: &[u8], len: usize, gso: b
     }
 }
 
+/// Sends `bytes` as trains of 16 datagrams of `len`, `packets_per_second` of them.
+fn send_steadily(
+    socket: &UdpSocket,
+    to: SocketAddr,
+    bytes: &[u8],
+    len: usize,
+    packets_per_second: f64,
+) {
+    const TRAIN: usize = 16;
+    let start = Instant::now();
+    for (n, train) in bytes.chunks(TRAIN * len).enumerate() {
+        let due = Duration::from_secs_f64((n * TRAIN) as f64 / packets_per_second);
+        if let Some(early) = due.checked_sub(Instant::now().since(start)) {
+            std::thread::sleep(early);
+        }
+        let _ = udp::send_train(socket.as_fd(), to, Ecn::NotEct, len, train);
+    }
+}
+
 /// Floods from the client through the server to the target.
 pub(crate) fn inbound(
     lab: &Lab,
     config: &Config,
     shape: Shape,
     cpu: impl Fn() -> Duration,
-    load_cpu: usize,
 ) -> Result<Flooded> {
-    let client = &lab.clients[1];
-    let mut session = Session::open(client, config)?;
-    let packet = datagram(config, shape.packet_len).packet();
-    let len = packet.len() + TRANSPORT_OVERHEAD;
-    let mut bytes = Vec::with_capacity(shape.packets * len);
-    for _ in 0..shape.packets {
-        session.seal(&packet, &mut bytes)?;
+    let Inbound { session, bytes, len, .. } = &Inbound::new(lab, config, shape)?;
+    let send = || send_all(&session.socket, session.endpoint, bytes, *len, shape.gso);
+    count_inbound(lab, shape, cpu, send)
+}
+
+/// A flood from the client to the target, ready to be sent.
+pub(crate) struct Inbound {
+    session: Session,
+    shape: Shape,
+    bytes: Vec<u8>,
+    /// Length of each datagram.
+    len: usize,
+}
+
+impl Inbound {
+    /// Shakes hands and encrypts all packets.
+    pub(crate) fn new(lab: &Lab, config: &Config, shape: Shape) -> Result<Self> {
+        let mut session = Session::open(&lab.clients[1], config)?;
+        let packet = datagram(config, shape.packet_len).packet();
+        let len = packet.len() + TRANSPORT_OVERHEAD;
+        let mut bytes = Vec::with_capacity(shape.packets * len);
+        for _ in 0..shape.packets {
+            session.seal(&packet, &mut bytes)?;
+        }
+        Ok(Self { session, shape, bytes, len })
     }
+
+    /// Sends the packets, a given number per second.
+    pub(crate) fn send_steadily(
+        &self,
+        lab: &Lab,
+        packets_per_second: f64,
+        cpu: impl Fn() -> Duration,
+    ) -> Result<Flooded> {
+        let Session { socket, endpoint, .. } = &self.session;
+        let send = || send_steadily(socket, *endpoint, &self.bytes, self.len, packets_per_second);
+        count_inbound(lab, self.shape, cpu, send)
+    }
+}
+
+/// How long a handshake takes, tries included.
+pub(crate) fn handshake(lab: &Lab, config: &Config) -> Result<Duration> {
+    let start = Instant::now();
+    Session::open(&lab.clients[1], config)?;
+    Ok(Instant::now().since(start))
+}
+
+/// Counts what arrives at the target of what `send` sends.
+fn count_inbound(
+    lab: &Lab,
+    shape: Shape,
+    cpu: impl Fn() -> Duration,
+    send: impl FnOnce() + Send,
+) -> Result<Flooded> {
     let sink = Sink::new(&lab.target_namespace, SINK_PORT, shape.packet_len - IP_UDP_HEADERS);
     let (before, cpu_before, start) = (sink.packets()?, cpu(), Instant::now());
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let _ = process::pin_thread(load_cpu);
-            send_all(&session.socket, session.endpoint, &bytes, len, shape.gso);
-        });
-    });
+    on_load_cpu(send);
     let seconds = Instant::now().since(start).as_secs_f64();
     std::thread::sleep(Duration::from_millis(100));
-    flooded(sink.packets()? - before, cpu() - cpu_before, seconds)
+    flooded(sink.packets()? - before, shape.packets, cpu() - cpu_before, seconds)
 }
 
 /// Floods from the target through the server to the client.
@@ -178,7 +242,6 @@ pub(crate) fn outbound(
     config: &Config,
     shape: Shape,
     cpu: impl Fn() -> Duration,
-    load_cpu: usize,
 ) -> Result<Flooded> {
     let mut session = Session::open(&lab.clients[1], config)?;
     let target = bind(&lab.target_namespace, (TARGET_V4, SINK_PORT).into());
@@ -194,25 +257,35 @@ pub(crate) fn outbound(
     let sealed_len = shape.packet_len.next_multiple_of(16) + TRANSPORT_OVERHEAD;
     let sink = Sink::new(&lab.clients[1], port, sealed_len);
     let (before, cpu_before, start) = (sink.packets()?, cpu(), Instant::now());
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let _ = process::pin_thread(load_cpu);
-            for _ in 0..shape.packets / 64 {
-                send_all(&target, back, &bytes, payload_len, shape.gso);
-            }
-        });
+    let trains = shape.packets / 64;
+    on_load_cpu(|| {
+        for _ in 0..trains {
+            send_all(&target, back, &bytes, payload_len, shape.gso);
+        }
     });
     let seconds = Instant::now().since(start).as_secs_f64();
     std::thread::sleep(Duration::from_millis(100));
-    flooded(sink.packets()? - before, cpu() - cpu_before, seconds)
+    flooded(sink.packets()? - before, trains * 64, cpu() - cpu_before, seconds)
 }
 
-fn flooded(packets: f64, cpu: Duration, seconds: f64) -> Result<Flooded> {
+/// Sends on a thread that has the load's processor, before anything else that runs there.
+fn on_load_cpu(send: impl FnOnce() + Send) {
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let _ = process::pin_thread(LOAD_CPU);
+            let _ = process::set_niceness(-10);
+            send();
+        });
+    });
+}
+
+fn flooded(packets: f64, sent: usize, cpu: Duration, seconds: f64) -> Result<Flooded> {
     if packets < 100.0 {
         bail!("only {packets} packets of the flood arrived");
     }
     Ok(Flooded {
         packets_per_second: packets / seconds,
         cpu_micros: cpu.as_secs_f64() * 1e6 / packets,
+        arrived: packets / sent as f64,
     })
 }

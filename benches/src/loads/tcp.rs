@@ -55,17 +55,18 @@ fn iperf3(way: Way, streams: usize, seconds: u32, load: &str, more: &str) -> Str
     format!("{load} iperf3 -c {TARGET_V4} -C cubic -P {streams} -t {seconds} {reverse} {more} -J")
 }
 
-/// Moves bytes as fast as it goes; `load` is a command that confines the client.
+/// Moves bytes; `load` is a command that confines the client, `more` has flags for it.
 pub(crate) fn transfer(
     client: &Client<'_>,
     way: Way,
     streams: usize,
     seconds: u32,
     load: &str,
+    more: &str,
     cpu: impl Fn() -> Duration,
 ) -> Result<Transferred> {
     let before = cpu();
-    let report = json_of(client.namespace, &iperf3(way, streams, seconds, load, ""))?;
+    let report = json_of(client.namespace, &iperf3(way, streams, seconds, load, more))?;
     let spent = (cpu() - before).as_secs_f64();
     let received = &report["end"]["sum_received"];
     let number = |name: &str| received[name].as_f64().context("iperf3 reports no bytes");
