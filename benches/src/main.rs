@@ -2,7 +2,6 @@
 
 mod loads;
 mod peers;
-mod population;
 mod process;
 mod report;
 mod subject;
@@ -11,7 +10,7 @@ mod verbs;
 use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
 
-use crate::verbs::{compare, flood, scale};
+use crate::verbs::compare;
 
 #[derive(Parser)]
 #[command(name = "tacit-benches", about = "Measures Tacit, alone and beside other servers")]
@@ -30,14 +29,6 @@ enum Verb {
         cargo run --release -p tacit-benches -- compare --quick\n  \
         cargo run --release -p tacit-benches -- compare --rounds 5 --peer newer-go='/opt/wireguard-go -f'")]
     Compare(compare::Options),
-    /// Measures starts, memory and forwarding with up to 10,000 live and 1,000,000 registered devices.
-    ///
-    /// Needs root and `cargo build --release -p tacit`. Writes tables and JSON to target/scale/.
-    Scale(scale::Options),
-    /// Measures what is left of an established tunnel's throughput under a flood of handshake initiations.
-    ///
-    /// Needs root and `cargo build --release -p tacit`. Writes a table and JSON to target/flood/.
-    Flood(flood::Options),
 }
 
 fn main() -> Result<()> {
@@ -48,7 +39,5 @@ fn main() -> Result<()> {
     );
     match arguments.verb {
         Verb::Compare(options) => compare::run(&options),
-        Verb::Scale(options) => scale::run(&options),
-        Verb::Flood(options) => flood::run(&options),
     }
 }
