@@ -2,6 +2,7 @@
 
 mod loads;
 mod peers;
+mod population;
 mod process;
 mod report;
 mod subject;
@@ -10,7 +11,7 @@ mod verbs;
 use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
 
-use crate::verbs::compare;
+use crate::verbs::{compare, scale};
 
 #[derive(Parser)]
 #[command(name = "tacit-benches", about = "Measures Tacit, alone and beside other servers")]
@@ -29,6 +30,10 @@ enum Verb {
         cargo run --release -p tacit-benches -- compare --quick\n  \
         cargo run --release -p tacit-benches -- compare --rounds 5 --peer newer-go='/opt/wireguard-go -f'")]
     Compare(compare::Options),
+    /// Measures starts, memory and forwarding with up to 10,000 live and 1,000,000 registered devices.
+    ///
+    /// Needs root and `cargo build --release -p tacit`. Writes tables and JSON to target/scale/.
+    Scale(scale::Options),
 }
 
 fn main() -> Result<()> {
@@ -39,5 +44,6 @@ fn main() -> Result<()> {
     );
     match arguments.verb {
         Verb::Compare(options) => compare::run(&options),
+        Verb::Scale(options) => scale::run(&options),
     }
 }

@@ -1,4 +1,5 @@
 //! What is sent through a server, and what came of it.
 
+pub(crate) mod live;
 pub(crate) mod packets;
 pub(crate) mod tcp;

@@ -1,3 +1,4 @@
 //! What can be measured, one file per verb of the command line.
 
 pub(crate) mod compare;
+pub(crate) mod scale;
