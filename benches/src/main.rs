@@ -11,7 +11,7 @@ mod verbs;
 use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
 
-use crate::verbs::{compare, scale};
+use crate::verbs::{compare, flood, scale};
 
 #[derive(Parser)]
 #[command(name = "tacit-benches", about = "Measures Tacit, alone and beside other servers")]
@@ -34,6 +34,10 @@ enum Verb {
     ///
     /// Needs root and `cargo build --release -p tacit`. Writes tables and JSON to target/scale/.
     Scale(scale::Options),
+    /// Measures what is left of an established tunnel's throughput under a flood of handshake initiations.
+    ///
+    /// Needs root and `cargo build --release -p tacit`. Writes a table and JSON to target/flood/.
+    Flood(flood::Options),
 }
 
 fn main() -> Result<()> {
@@ -45,5 +49,6 @@ fn main() -> Result<()> {
     match arguments.verb {
         Verb::Compare(options) => compare::run(&options),
         Verb::Scale(options) => scale::run(&options),
+        Verb::Flood(options) => flood::run(&options),
     }
 }

@@ -1,4 +1,5 @@
 //! What can be measured, one file per verb of the command line.
 
 pub(crate) mod compare;
+pub(crate) mod flood;
 pub(crate) mod scale;
