@@ -12,6 +12,7 @@ mod isolation;
 mod lab_check;
 mod many;
 mod restarts;
+mod seal;
 mod sessions;
 mod soak;
 mod store;

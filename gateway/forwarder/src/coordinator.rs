@@ -52,6 +52,11 @@ struct Live {
     device: DeviceId,
 }
 
+/// Gives the calling thread, which will be the coordinator's, a low priority.
+pub fn give_way() {
+    let _ = setpriority_process(None, NICENESS);
+}
+
 impl<'a> Coordinator<'a> {
     /// Makes the coordinator of a forwarder without peers; `io` is any worker's.
     #[must_use]
@@ -74,7 +79,6 @@ impl<'a> Coordinator<'a> {
     /// # Errors
     /// [`Gone`] if control went without saying so.
     pub fn run(&mut self) -> Result<(), Gone> {
-        let _ = setpriority_process(None, NICENESS);
         self.link.send([FromForwarder::Ready])?;
         let mut last_tick = Instant::now();
         let mut last_totals = last_tick;

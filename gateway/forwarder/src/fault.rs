@@ -7,6 +7,7 @@ use tacit_messages::FromForwarder;
 
 /// This crate's files, by the number that a `Fault` message gives.
 const SOURCE_FILES: &[&str] = &[
+    "bpf.rs",
     "coalesce.rs",
     "coordinator.rs",
     "counters.rs",
@@ -26,11 +27,13 @@ const SOURCE_FILES: &[&str] = &[
     "packet.rs",
     "peer.rs",
     "peers.rs",
+    "seal.rs",
     "segment.rs",
     "session.rs",
     "settings.rs",
     "sources.rs",
     "state.rs",
+    "syscalls.rs",
     "tun.rs",
     "udp.rs",
     "wireguard.rs",
@@ -43,14 +46,25 @@ pub fn source_file(index: u32) -> &'static str {
     SOURCE_FILES.get(index as usize).copied().unwrap_or("a dependency")
 }
 
-/// From now on a panic sends its place to `link` and prints nothing.
+/// What a forwarder that panicked exits with, as every Rust program does.
+const EXIT_CODE: i32 = 101;
+
+/// From now on a panic sends its place to `link`, prints nothing and ends the process.
 pub fn report_to(link: BorrowedFd<'static>) {
     panic::set_hook(Box::new(move |info| {
         let (file, line) =
             info.location().map_or((u32::MAX, 0), |place| (index(place.file()), place.line()));
         let frame = FromForwarder::Fault { file, line }.encode();
         let _ = send(link, &frame[..], SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+        end_at_once();
     }));
+}
+
+/// Ends all threads without anything that a sealed process may not do, which `abort` would need.
+#[expect(unsafe_code, reason = "the standard library runs exit handlers first")]
+fn end_at_once() {
+    // SAFETY: nothing is run any more, so nothing can be used after its end.
+    unsafe { libc::_exit(EXIT_CODE) }
 }
 
 fn index(path: &str) -> u32 {

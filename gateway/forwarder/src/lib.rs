@@ -15,6 +15,7 @@
 //!
 //! `inbound` is UDP to TUN, `outbound` is TUN to UDP. Both files read in packet order.
 
+pub mod bpf;
 pub mod coalesce;
 pub mod coordinator;
 pub mod counters;
@@ -33,20 +34,22 @@ pub mod outbound;
 pub mod packet;
 pub mod peer;
 pub mod peers;
+pub mod seal;
 pub mod segment;
 pub mod session;
 pub mod settings;
 pub mod sources;
 pub mod state;
+pub mod syscalls;
 pub mod tun;
 pub mod udp;
 pub mod wireguard;
 pub mod worker;
 
 use std::{
-    os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
     process::ExitCode,
-    sync::Arc,
+    sync::{Arc, Barrier},
     thread,
 };
 
@@ -54,7 +57,8 @@ pub use fault::source_file;
 pub use settings::{Network, Settings};
 
 use crate::{
-    coordinator::Coordinator, handshakes::Identity, link::Link, state::State, worker::WorkerIo,
+    coordinator::Coordinator, handshakes::Identity, link::Link, seal::Seal, state::State,
+    syscalls::Descriptors, worker::WorkerIo,
 };
 
 /// Descriptor of the socket to control.
@@ -71,7 +75,8 @@ pub const fn worker_descriptors(worker: usize) -> [RawFd; 3] {
 /// Is the forwarder, until control says `Shutdown` or goes.
 ///
 /// The process must have been started with the descriptors of [`LINK_DESCRIPTOR`] and [`worker_descriptors`],
-/// which are taken over. Nothing is printed; a panic sends its place to control.
+/// which are taken over, and must have no other thread. It seals itself ([`seal`]) before it reads a packet, or does
+/// not go on. Nothing is printed; a panic sends its place to control.
 #[must_use]
 pub fn run(settings: &Settings) -> ExitCode {
     let link = take(LINK_DESCRIPTOR);
@@ -83,21 +88,60 @@ pub fn run(settings: &Settings) -> ExitCode {
 }
 
 fn forward(settings: &Settings, link: OwnedFd) -> Option<()> {
-    let link = Link::new(link);
+    let mut link = Link::new(link);
     let io: Arc<[WorkerIo]> = (0..settings.workers).map(worker_io).collect();
     for socket in io.iter().flat_map(|io| [&io.udp_v4, &io.udp_v6]).flatten() {
-        udp::prepare(std::os::fd::AsFd::as_fd(socket)).ok()?;
+        udp::prepare(socket.as_fd()).ok()?;
     }
     let identity = Identity::new(&link.identity().ok()?);
     let state = Arc::new(State::new(settings).ok()?);
-    for number in 0..settings.workers {
-        let (io, state, uso) = (Arc::clone(&io), Arc::clone(&state), settings.uso);
-        thread::Builder::new()
-            .name(format!("worker-{number}"))
-            .spawn(move || worker::run(number, &io[number], uso, &state))
-            .ok()?;
+
+    if let Err(failure) = start_sealed(settings, &io, &state) {
+        let _ = link.send([failure?.into()]);
+        return None;
     }
     Coordinator::new(&state, identity, io.first()?.outbound(), link).run().ok()
+}
+
+/// Starts the workers and seals the process before one of them reads; the error is none if a thread is lacking.
+fn start_sealed(
+    settings: &Settings,
+    io: &Arc<[WorkerIo]>,
+    state: &Arc<State>,
+) -> Result<(), Option<seal::Failure>> {
+    let seal = Seal::begin()?;
+    seal::settle();
+    let gate = Arc::new(Barrier::new(settings.workers + 1));
+    let started = seal.without_rights(|| {
+        (0..settings.workers).try_for_each(|number| {
+            let (io, state, gate) = (Arc::clone(io), Arc::clone(state), Arc::clone(&gate));
+            let uso = settings.uso;
+            let worker = move || {
+                seal::settle();
+                gate.wait();
+                // The seal is finished here.
+                gate.wait();
+                worker::run(number, &io[number], uso, &state);
+            };
+            thread::Builder::new().name(format!("worker-{number}")).spawn(worker).map(drop)
+        })
+    })?;
+    started.map_err(|_| None)?;
+    coordinator::give_way();
+    gate.wait();
+    seal.finish(&descriptors(io, state))?;
+    gate.wait();
+    Ok(())
+}
+
+fn descriptors(io: &[WorkerIo], state: &State) -> Descriptors {
+    let sockets = io.iter().flat_map(|io| [&io.udp_v4, &io.udp_v6]).flatten();
+    Descriptors {
+        link: LINK_DESCRIPTOR,
+        wake: state.inbox.wake().as_raw_fd(),
+        tun: io.iter().map(|io| io.tun.as_raw_fd()).collect(),
+        udp: sockets.map(AsRawFd::as_raw_fd).collect(),
+    }
 }
 
 fn worker_io(worker: usize) -> WorkerIo {

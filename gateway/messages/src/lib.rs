@@ -3,9 +3,11 @@
 //! The forwarder sees packets and no people; accounts sees people and no packets. This file is the whole
 //! vocabulary between them. A message is [`SIZE`] bytes on a `SOCK_SEQPACKET` socket: version, kind, then the
 //! fields in order, big-endian, the rest zero. There is no string and no byte vector in it; a key is a key.
-//! [`wire`] turns messages into bytes and back, [`totals`] has the whole-gateway counters, [`clock`] the time.
+//! [`wire`] turns messages into bytes and back, [`totals`] has the whole-gateway counters, [`seal`] the parts of the
+//! forwarder's seal, [`clock`] the time.
 
 pub mod clock;
+pub mod seal;
 mod sealed;
 pub mod totals;
 pub mod wire;
@@ -13,6 +15,7 @@ pub mod wire;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 pub use clock::UnixSeconds;
+pub use seal::SealPart;
 pub use sealed::{ConnectingIp, SecretKey};
 pub use totals::{DropReason, Totals};
 pub use wire::{SIZE, VERSION, WireError};
@@ -93,5 +96,12 @@ pub enum FromForwarder {
         file: u32,
         /// Line in that file.
         line: u32,
+    },
+    /// The forwarder could not seal itself and exits; it has not read a packet.
+    SealFailed {
+        /// The part that could not be applied.
+        part: SealPart,
+        /// The kernel's error number.
+        errno: u16,
     },
 }

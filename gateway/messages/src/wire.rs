@@ -4,7 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use zeroize::Zeroizing;
 
-use crate::{ConnectingIp, DeviceId, FromForwarder, SecretKey, ToForwarder, Totals, UnixSeconds};
+use crate::{
+    ConnectingIp, DeviceId, FromForwarder, SealPart, SecretKey, ToForwarder, Totals, UnixSeconds,
+};
 
 /// Length of every message in bytes.
 pub const SIZE: usize = 256;
@@ -103,6 +105,9 @@ impl FromForwarder {
             Self::Fault { file, line } => {
                 Writer::new(6).bytes(&file.to_be_bytes()).bytes(&line.to_be_bytes()).frame
             }
+            Self::SealFailed { part, errno } => {
+                Writer::new(7).bytes(&[*part as u8]).bytes(&errno.to_be_bytes()).frame
+            }
         }
     }
 
@@ -140,6 +145,10 @@ impl FromForwarder {
             6 => Self::Fault {
                 file: u32::from_be_bytes(reader.array()),
                 line: u32::from_be_bytes(reader.array()),
+            },
+            7 => Self::SealFailed {
+                part: SealPart::from_number(reader.u8()).ok_or(WireError::Field)?,
+                errno: u16::from_be_bytes(reader.array()),
             },
             _ => return Err(WireError::Kind),
         };
@@ -282,6 +291,9 @@ mod tests {
                 ..Totals::default()
             }))),
             any::<(u32, u32)>().prop_map(|(file, line)| FromForwarder::Fault { file, line }),
+            (0..SealPart::ALL.len(), any::<u16>()).prop_map(|(part, errno)| {
+                FromForwarder::SealFailed { part: SealPart::ALL[part], errno }
+            }),
         ]
     }
 

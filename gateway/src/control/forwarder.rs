@@ -9,17 +9,23 @@ use std::{
     },
     process::{self, ExitStatus, Stdio},
     sync::Arc,
+    thread,
     time::Duration,
 };
 
 use command_fds::{CommandFdExt, FdMapping};
 use ipnet::IpNet;
+use rustix::{
+    io::Errno,
+    thread::{UnshareFlags, unshare_unsafe},
+};
 use tacit_accounts::TunnelPool;
 use tacit_forwarder::{LINK_DESCRIPTOR, worker_descriptors};
 use tacit_keys::PrivateKey;
-use tacit_messages::{FromForwarder, SecretKey, ToForwarder};
+use tacit_messages::{FromForwarder, SealPart, SecretKey, ToForwarder};
 use tokio::{
     process::{Child, Command},
+    runtime::Handle,
     time::timeout,
 };
 
@@ -41,6 +47,14 @@ pub(crate) enum ForwarderError {
     /// It ended before it was ready.
     #[error("the forwarder ended at its start{}", at(.0))]
     Ended(Option<(&'static str, u32)>),
+    /// It could not seal itself, so it must not see a packet.
+    #[error("the forwarder cannot be sealed: {} failed: {error}; {}", part.name(), remedy(*part))]
+    Unsealed {
+        /// The part that could not be applied.
+        part: SealPart,
+        /// What the kernel said.
+        error: io::Error,
+    },
     /// It said something else than that it is ready.
     #[error("the forwarder did not say that it is ready; reinstall the program")]
     NotReady,
@@ -54,6 +68,27 @@ pub(crate) enum ForwarderError {
 
 fn at(fault: &Option<(&'static str, u32)>) -> String {
     fault.map(|(file, line)| format!(", in {file} line {line}")).unwrap_or_default()
+}
+
+/// What an operator can do about a part of the seal that could not be applied.
+fn remedy(part: SealPart) -> &'static str {
+    match part {
+        SealPart::Memory => {
+            "lift the limit on locked memory (systemd: LimitMEMLOCK=infinity, Docker: --ulimit memlock=-1)"
+        }
+        SealPart::Landlock => {
+            "use Linux 5.13 or later with Landlock on (the kernel's `lsm=` parameter must name it)"
+        }
+        SealPart::Capabilities => "let the gateway have CAP_SETPCAP",
+        SealPart::User => "let the gateway have CAP_SETUID, CAP_SETGID and 65536 user numbers",
+        SealPart::Namespaces => {
+            "let the gateway unshare and mount, or take CAP_SYS_ADMIN from it altogether"
+        }
+        SealPart::Dumps | SealPart::Limits | SealPart::Descriptors => {
+            "mount /proc, use Linux 5.11 or later"
+        }
+        SealPart::SystemCalls => "use a kernel with seccomp filters",
+    }
 }
 
 /// A forwarder process that carries packets; killed when dropped.
@@ -93,6 +128,10 @@ impl Forwarder {
             Some(FromForwarder::Ready) => Ok(()),
             Some(FromForwarder::Fault { file, line }) => {
                 Err(ForwarderError::Ended(Some((tacit_forwarder::source_file(file), line))))
+            }
+            Some(FromForwarder::SealFailed { part, errno }) => {
+                let error = io::Error::from_raw_os_error(errno.into());
+                Err(ForwarderError::Unsealed { part, error })
             }
             Some(_) => Err(ForwarderError::NotReady),
             None => Err(ForwarderError::Ended(None)),
@@ -152,7 +191,31 @@ fn spawn(arguments: Vec<String>, descriptors: Vec<FdMapping>) -> io::Result<Chil
         // Ctrl-C at a terminal is for control, which then ends the forwarder in good order.
         .process_group(0);
     command.fd_mappings(descriptors).map_err(io::Error::other)?;
-    Command::from(command).kill_on_drop(true).spawn()
+    let mut command = Command::from(command);
+    start_alone(command.kill_on_drop(true))
+}
+
+/// Starts `command` as the first process of a process namespace, in which there is nobody else to find.
+///
+/// Without CAP_SYS_ADMIN, as in most containers, the namespace is the one of this process.
+fn start_alone(command: &mut Command) -> io::Result<Child> {
+    let runtime = Handle::current();
+    let start = || {
+        let _entered = runtime.enter();
+        match unshare_processes() {
+            Ok(()) | Err(Errno::PERM) => command.spawn(),
+            Err(error) => Err(error.into()),
+        }
+    };
+    // What is unshared is this thread's only.
+    let child = thread::scope(|scope| scope.spawn(start).join());
+    child.unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
+}
+
+#[expect(unsafe_code, reason = "rustix marks every unshare unsafe")]
+fn unshare_processes() -> rustix::io::Result<()> {
+    // SAFETY: descriptors stay shared; only processes that this thread starts are set apart.
+    unsafe { unshare_unsafe(UnshareFlags::NEWPID) }
 }
 
 fn arguments(settings: &Settings, networks: TunnelPool, has_uso: bool) -> Vec<String> {

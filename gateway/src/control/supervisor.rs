@@ -85,6 +85,7 @@ impl StartError {
             Self::Tunnel(HostError::InterfaceExists(_)) => "the interface exists",
             Self::Tunnel(_) => "the tunnel cannot be made",
             Self::Forwarder(ForwarderError::Process(_)) => "there is no process to be had",
+            Self::Forwarder(ForwarderError::Unsealed { .. }) => "it cannot be sealed",
             Self::Forwarder(_) => "it did not say that it runs",
         }
     }
@@ -150,7 +151,8 @@ impl Supervisor {
 
     async fn handle(&self, message: FromForwarder, number: u64) {
         match message {
-            FromForwarder::Ready => {}
+            // Only said at the start, which is over.
+            FromForwarder::Ready | FromForwarder::SealFailed { .. } => {}
             FromForwarder::WhoIs { public_key } => {
                 // Without a place the key is asked again by the client's next handshake.
                 let _ = self.lookups.try_send(WhoIs { forwarder: number, public_key });

@@ -1,0 +1,226 @@
+//! Assembles the classic BPF program that the kernel runs before each system call.
+//!
+//! The program is a binary search for the call's number, then for each demand that the call has one for the
+//! argument's value. It is made here, rather than by a library, because a search costs a busy gateway less than a
+//! list, and because the kernel remembers which calls are always allowed and then runs nothing at all for them.
+
+use std::{mem::offset_of, ops::RangeInclusive};
+
+/// One instruction, as the kernel takes it.
+pub type Instruction = libc::sock_filter;
+
+/// A system call that is allowed, if its arguments are as demanded.
+pub struct Rule {
+    /// The call's number.
+    pub number: u32,
+    /// What is demanded of its arguments.
+    pub demands: Vec<Demand>,
+}
+
+/// An argument must be in one of several ranges.
+pub struct Demand {
+    /// Which argument, from 0.
+    pub argument: usize,
+    /// The ranges, ascending and apart from each other.
+    pub ranges: Vec<RangeInclusive<u32>>,
+}
+
+#[cfg(target_arch = "x86_64")]
+const ARCHITECTURE: u32 = 0xc000_003e;
+#[cfg(target_arch = "aarch64")]
+const ARCHITECTURE: u32 = 0xc000_00b7;
+
+const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+const JUMP: u16 = (libc::BPF_JMP | libc::BPF_JA) as u16;
+const JUMP_IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+const JUMP_IF_AT_LEAST: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
+const JUMP_IF_ABOVE: u16 = (libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K) as u16;
+const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+
+const ALLOW: Instruction = plain(RETURN, libc::SECCOMP_RET_ALLOW);
+const KILL: Instruction = plain(RETURN, libc::SECCOMP_RET_KILL_PROCESS);
+
+const fn plain(code: u16, k: u32) -> Instruction {
+    Instruction { code, jt: 0, jf: 0, k }
+}
+
+const fn jump_if(code: u16, k: u32, jt: u8, jf: u8) -> Instruction {
+    Instruction { code, jt, jf, k }
+}
+
+/// The program that allows what `rules` allow and kills the process at anything else.
+#[must_use]
+pub fn program(mut rules: Vec<Rule>) -> Vec<Instruction> {
+    rules.sort_by_key(|rule| rule.number);
+    let leaves: Vec<Leaf> = rules.iter().map(Leaf::of_rule).collect();
+    let mut program = vec![
+        plain(LOAD, offset_of!(libc::seccomp_data, arch) as u32),
+        jump_if(JUMP_IF_EQUAL, ARCHITECTURE, 1, 0),
+        KILL,
+        plain(LOAD, offset_of!(libc::seccomp_data, nr) as u32),
+    ];
+    program.extend(search(&leaves));
+    program
+}
+
+/// Values, and what follows when the value that was loaded is one of them; that ends with an answer.
+struct Leaf {
+    values: RangeInclusive<u32>,
+    then: Vec<Instruction>,
+}
+
+impl Leaf {
+    fn of_rule(rule: &Rule) -> Self {
+        let then = rule.demands.iter().rev().fold(vec![ALLOW], |then, demand| demand.code(&then));
+        Self { values: rule.number..=rule.number, then }
+    }
+}
+
+impl Demand {
+    /// Demands an argument of 32 bits, of which the kernel looks at the lower half of the register only.
+    fn code(&self, then: &[Instruction]) -> Vec<Instruction> {
+        let low_half = if cfg!(target_endian = "little") { 0 } else { 4 };
+        let offset = offset_of!(libc::seccomp_data, args) + 8 * self.argument + low_half;
+        let leaf =
+            |values: &RangeInclusive<u32>| Leaf { values: values.clone(), then: then.into() };
+        let leaves: Vec<Leaf> = self.ranges.iter().map(leaf).collect();
+        let mut code = vec![plain(LOAD, offset as u32)];
+        code.extend(search(&leaves));
+        code
+    }
+}
+
+/// Searches ascending `leaves` for the loaded value.
+fn search(leaves: &[Leaf]) -> Vec<Instruction> {
+    match leaves {
+        [] => vec![KILL],
+        [leaf] => {
+            let (from, to) = (*leaf.values.start(), *leaf.values.end());
+            let mut code = if from == to {
+                vec![jump_if(JUMP_IF_EQUAL, from, 1, 0), KILL]
+            } else {
+                let at_least = jump_if(JUMP_IF_AT_LEAST, from, 0, 1);
+                vec![at_least, jump_if(JUMP_IF_ABOVE, to, 0, 1), KILL]
+            };
+            code.extend(&leaf.then);
+            code
+        }
+        _ => {
+            let (below, above) = leaves.split_at(leaves.len() / 2);
+            let (pivot, below, above) = (*above[0].values.start(), search(below), search(above));
+            let mut code = vec![jump_if(JUMP_IF_AT_LEAST, pivot, 0, 1)];
+            code.push(plain(JUMP, below.len() as u32));
+            code.extend(below);
+            code.extend(above);
+            code
+        }
+    }
+}
+
+/// Gathers numbers into the fewest ranges.
+#[must_use]
+pub fn ranges(numbers: impl IntoIterator<Item = u32>) -> Vec<RangeInclusive<u32>> {
+    let mut numbers: Vec<u32> = numbers.into_iter().collect();
+    numbers.sort_unstable();
+    let mut ranges: Vec<RangeInclusive<u32>> = Vec::new();
+    for number in numbers {
+        match ranges.last_mut() {
+            Some(last) if number <= last.end().saturating_add(1) => *last = *last.start()..=number,
+            _ => ranges.push(number..=number),
+        }
+    }
+    ranges
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What the program answers to a call.
+    fn answer(program: &[Instruction], architecture: u32, number: u32, arguments: [u64; 6]) -> u32 {
+        let load = |offset: u32| match offset {
+            0 => number,
+            4 => architecture,
+            _ => arguments[(offset as usize - 16) / 8] as u32,
+        };
+        let (mut at, mut loaded) = (0, 0);
+        loop {
+            let Instruction { code, jt, jf, k } = program[at];
+            at += 1;
+            let holds = match code {
+                LOAD => {
+                    loaded = load(k);
+                    continue;
+                }
+                JUMP => {
+                    at += k as usize;
+                    continue;
+                }
+                RETURN => return k,
+                JUMP_IF_EQUAL => loaded == k,
+                JUMP_IF_AT_LEAST => loaded >= k,
+                JUMP_IF_ABOVE => loaded > k,
+                other => panic!("instruction {other}"),
+            };
+            at += usize::from(if holds { jt } else { jf });
+        }
+    }
+
+    fn allowed(program: &[Instruction], number: u32, arguments: [u64; 6]) -> bool {
+        answer(program, ARCHITECTURE, number, arguments) == libc::SECCOMP_RET_ALLOW
+    }
+
+    #[test]
+    fn another_architecture_is_killed() {
+        let program = program(vec![Rule { number: 7, demands: vec![] }]);
+        assert!(allowed(&program, 7, [0; 6]));
+        assert_eq!(answer(&program, 0x4000_0003, 7, [0; 6]), libc::SECCOMP_RET_KILL_PROCESS);
+        assert!(!allowed(&program, 7 | 0x4000_0000, [0; 6]));
+    }
+
+    #[test]
+    fn every_demand_must_hold() {
+        let demand = |argument, numbers: &[u32]| Demand {
+            argument,
+            ranges: ranges(numbers.iter().copied()),
+        };
+        let demands = vec![demand(0, &[3, 4, 5, 9]), demand(2, &[1])];
+        let program = program(vec![Rule { number: 1, demands }]);
+        assert!(allowed(&program, 1, [5, 0, 1, 0, 0, 0]));
+        assert!(allowed(&program, 1, [9, 7, 1, 7, 7, 7]));
+        assert!(!allowed(&program, 1, [6, 0, 1, 0, 0, 0]));
+        assert!(!allowed(&program, 1, [3, 0, 2, 0, 0, 0]));
+    }
+
+    #[test]
+    fn numbers_gather_into_ranges() {
+        assert_eq!(ranges([9, 4, 6, 5, 1]), [1..=1, 4..=6, 9..=9]);
+    }
+
+    proptest! {
+        #[test]
+        fn program_allows_what_the_rules_do(
+            rules in proptest::collection::btree_map(
+                0u32..64, proptest::option::of(proptest::collection::vec(0u32..16, 0..8)), 0..40,
+            ),
+            calls in proptest::collection::vec((0u32..64, 0u32..16), 64),
+        ) {
+            let rule = |(number, values): (&u32, &Option<Vec<u32>>)| Rule {
+                number: *number,
+                demands: values
+                    .iter()
+                    .map(|values| Demand { argument: 3, ranges: ranges(values.iter().copied()) })
+                    .collect(),
+            };
+            let program = program(rules.iter().map(rule).collect());
+            for (number, value) in calls {
+                let expected = rules.get(&number).is_some_and(|values| {
+                    values.as_ref().is_none_or(|values| values.contains(&value))
+                });
+                prop_assert_eq!(allowed(&program, number, [9, 9, 9, value.into(), 9, 9]), expected);
+            }
+        }
+    }
+}

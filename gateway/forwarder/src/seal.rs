@@ -1,0 +1,347 @@
+//! Takes everything from the forwarder that packets do not need, before it reads the first one.
+//!
+//! 1. [`Seal::begin`]: memory for the forwarder's whole life, none of it in dumps; empty namespaces.
+//! 2. [`Seal::without_rights`] starts the threads, which do what threads do once ([`settle`]) and wait. They never
+//!    have a right: no capability, an unprivileged user, no file by Landlock.
+//! 3. [`Seal::finish`]: all memory locked; the calling thread's rights dropped too; no process, file or descriptor
+//!    more; and for every thread at once, the system calls of [`crate::syscalls`] alone.
+//!
+//! What cannot be applied is a [`Failure`], after which the forwarder must not go on.
+
+use std::{
+    ffi::c_void,
+    fs::{self, File},
+    hash::RandomState,
+    hint::black_box,
+    io::{self, Read},
+    ops::RangeInclusive,
+    os::fd::RawFd,
+    ptr, thread,
+};
+
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetError,
+    Scope,
+};
+use rustix::{
+    io::Errno,
+    mm::{Advice, MlockAllFlags, madvise, mlockall},
+    mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount},
+    process::{
+        DumpableBehavior, Gid, Resource, Rlimit, Uid, chdir, getrlimit, pivot_root,
+        set_dumpable_behavior, setrlimit,
+    },
+    system::sysinfo,
+    thread::{
+        CapabilitySet, CapabilitySets, UnshareFlags, capabilities, capability_is_in_bounding_set,
+        clear_ambient_capability_set, remove_capability_from_bounding_set, set_capabilities,
+        set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+        unshare_unsafe,
+    },
+};
+use tacit_messages::{FromForwarder, SealPart, UnixSeconds, clock::Instant};
+
+use crate::syscalls::{self, Descriptors};
+
+/// User and group of a sealed forwarder.
+///
+/// It needs no name, so that it is the same on every host and in every container; it lies outside of what Debian
+/// and systemd give out, and is not `nobody`, whom others use.
+pub const USER: u32 = 65_529;
+
+/// A part of the seal that the kernel refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The part.
+    pub part: SealPart,
+    /// What the kernel said.
+    pub errno: Errno,
+}
+
+impl From<Failure> for FromForwarder {
+    fn from(failure: Failure) -> Self {
+        let errno = failure.errno.raw_os_error().unsigned_abs() as u16;
+        Self::SealFailed { part: failure.part, errno }
+    }
+}
+
+/// A seal that has been begun.
+pub struct Seal {
+    /// Tells where memory is; it can no longer be opened.
+    memory_map: File,
+}
+
+impl Seal {
+    /// Takes what is the whole process's. To be called by its only thread.
+    ///
+    /// # Errors
+    /// [`Failure`] with the first part that the kernel refused.
+    pub fn begin() -> Result<Self, Failure> {
+        let memory_map = apply(SealPart::Dumps, keep_out_of_dumps)?;
+        apply(SealPart::Memory, reserve_memory)?;
+        apply(SealPart::Namespaces, enter_namespaces)?;
+        Ok(Self { memory_map })
+    }
+
+    /// Does `work` on a thread without rights, which threads that it starts inherit.
+    ///
+    /// # Errors
+    /// [`Failure`] with the first part that the kernel refused.
+    pub fn without_rights<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, Failure> {
+        let work = || drop_rights().map(|()| work());
+        thread::scope(|scope| scope.spawn(work).join())
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    /// Takes what is left. No thread may have read from a TUN queue or UDP socket yet, and memory is what it is
+    /// now: none can be had later but from the heap that was reserved.
+    ///
+    /// # Errors
+    /// [`Failure`] with the first part that the kernel refused.
+    pub fn finish(mut self, descriptors: &Descriptors) -> Result<(), Failure> {
+        apply(SealPart::Memory, lock_memory)?;
+        drop_rights()?;
+        // A change of user sets it anew, so this comes after.
+        apply(SealPart::Dumps, || set_dumpable_behavior(DumpableBehavior::NotDumpable))?;
+        apply(SealPart::Dumps, || mark_undumpable(&mut self.memory_map))?;
+        drop(self);
+        apply(SealPart::Descriptors, || close_all_but(descriptors))?;
+        apply(SealPart::Limits, || limit(descriptors))?;
+        apply(SealPart::SystemCalls, || syscalls::hold_to(descriptors).map_err(errno))
+    }
+}
+
+/// Takes every right from the calling thread.
+fn drop_rights() -> Result<(), Failure> {
+    apply(SealPart::Capabilities, || set_no_new_privs(true))?;
+    apply(SealPart::Capabilities, empty_bounding_set)?;
+    apply(SealPart::User, become_unprivileged)?;
+    apply(SealPart::Capabilities, drop_capabilities)?;
+    apply(SealPart::Landlock, deny_files_and_networks)
+}
+
+/// Does what libraries do once, and need system calls for that are about to be taken. For every thread.
+pub fn settle() {
+    // Reading a clock without a system call begins with looking for the code that does.
+    let _ = (Instant::now(), UnixSeconds::now());
+    // Randomness without a system call (glibc 2.41) sets memory up, for each thread.
+    drop(RandomState::new());
+}
+
+fn apply<T>(part: SealPart, work: impl FnOnce() -> rustix::io::Result<T>) -> Result<T, Failure> {
+    work().map_err(|errno| Failure { part, errno })
+}
+
+fn errno(error: io::Error) -> Errno {
+    Errno::from_io_error(&error).unwrap_or(Errno::IO)
+}
+
+/// Leaves no kind of memory, be it mapped now or later, to a core dump.
+fn keep_out_of_dumps() -> rustix::io::Result<File> {
+    setrlimit(Resource::Core, at_most(0))?;
+    fs::write("/proc/self/coredump_filter", "0").map_err(errno)?;
+    File::open("/proc/self/maps").map_err(errno)
+}
+
+/// The least heap that a forwarder can work with.
+const LEAST_HEAP: usize = 64 << 20;
+/// Stack that the calling thread may use later.
+const STACK: usize = 512 << 10;
+
+/// Makes heap and stack as large as they can become: memory that is locked cannot grow without rights.
+///
+/// The heap takes half of the machine's memory, in addresses; only what is used takes memory.
+#[cfg(target_env = "gnu")]
+#[expect(unsafe_code, reason = "mallopt has no safe binding")]
+fn reserve_memory() -> rustix::io::Result<()> {
+    black_box([0_u8; STACK]);
+    // SAFETY: these are settings of the allocator: one heap for all threads, for blocks of every size, which never
+    // shrinks. Other heaps are mapped in time of need, and to shrink them a file is read.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+        libc::mallopt(libc::M_MMAP_MAX, 0);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, -1);
+    }
+    let system = sysinfo();
+    let mut heap = system.totalram as usize * system.mem_unit as usize / 2;
+    while !has_room_for(heap) {
+        if heap < LEAST_HEAP {
+            return Err(Errno::NOMEM);
+        }
+        heap /= 2;
+    }
+    Ok(())
+}
+
+/// Whether the heap can grow by `size` bytes; it does, and keeps them.
+fn has_room_for(size: usize) -> bool {
+    let mut room = Vec::<u8>::new();
+    let grown = room.try_reserve_exact(size).is_ok();
+    black_box(&room);
+    grown
+}
+
+#[cfg(not(target_env = "gnu"))]
+compile_error!("how to reserve a heap is known for glibc only");
+
+/// Locks pages as they come into use, so that memory that is never touched costs nothing.
+fn lock_memory() -> rustix::io::Result<()> {
+    let maximum = getrlimit(Resource::Memlock).maximum;
+    setrlimit(Resource::Memlock, Rlimit { current: maximum, maximum })?;
+    mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT)
+}
+
+/// Moves to an empty root directory and a network without interfaces; open sockets and TUN queues stay theirs.
+///
+/// Only with CAP_SYS_ADMIN: a container that does not have it has namespaces of its own already, and nothing in
+/// them can be reached through the rest of the seal.
+#[expect(unsafe_code, reason = "rustix marks every unshare unsafe")]
+fn enter_namespaces() -> rustix::io::Result<()> {
+    if !capabilities(None)?.effective.contains(CapabilitySet::SYS_ADMIN) {
+        return Ok(());
+    }
+    let namespaces = UnshareFlags::NEWNS
+        | UnshareFlags::NEWNET
+        | UnshareFlags::NEWIPC
+        | UnshareFlags::NEWUTS
+        | UnshareFlags::NEWCGROUP;
+    // SAFETY: descriptors stay shared, and there is no other thread yet.
+    unsafe { unshare_unsafe(namespaces) }?;
+    mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)?;
+    let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    // A directory that is there on every host; this mount is in the new namespace only.
+    mount("tmpfs", "/proc", "tmpfs", flags, c"size=4k,nr_inodes=1,mode=0555")?;
+    chdir("/proc")?;
+    pivot_root(".", ".")?;
+    unmount(".", UnmountFlags::DETACH)?;
+    chdir("/")
+}
+
+fn empty_bounding_set() -> rustix::io::Result<()> {
+    for capability in (0..u64::BITS).map(|bit| CapabilitySet::from_bits_retain(1 << bit)) {
+        match capability_is_in_bounding_set(capability) {
+            Ok(true) => remove_capability_from_bounding_set(capability)?,
+            Ok(false) => {}
+            Err(Errno::INVAL) => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn become_unprivileged() -> rustix::io::Result<()> {
+    let (user, group) = (Uid::from_raw(USER), Gid::from_raw(USER));
+    set_thread_groups(&[])?;
+    set_thread_res_gid(group, group, group)?;
+    set_thread_res_uid(user, user, user)
+}
+
+fn drop_capabilities() -> rustix::io::Result<()> {
+    clear_ambient_capability_set()?;
+    let none = CapabilitySet::empty();
+    set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })
+}
+
+/// Denies every path, TCP, other processes' abstract sockets and signals to them, as far as the kernel can.
+///
+/// A kernel without Landlock is refused. UDP is left out, which sockets that are open already need.
+fn deny_files_and_networks() -> rustix::io::Result<()> {
+    let ruleset = || -> Result<(), RulesetError> {
+        Ruleset::default()
+            .set_compatibility(CompatLevel::HardRequirement)
+            .handle_access(AccessFs::from_all(ABI::V1))?
+            .set_compatibility(CompatLevel::BestEffort)
+            .handle_access(AccessFs::from_all(ABI::V9))?
+            .handle_access(AccessNet::BindTcp | AccessNet::ConnectTcp)?
+            .scope(Scope::AbstractUnixSocket | Scope::Signal)?
+            .create()?
+            .restrict_self()?;
+        Ok(())
+    };
+    ruleset().map_err(|error| landlock_errno(&error))
+}
+
+fn landlock_errno(error: &RulesetError) -> Errno {
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return Errno::from_io_error(error).unwrap_or(Errno::IO);
+        }
+        cause = error.source();
+    }
+    // The library found out that the kernel has no Landlock before it asked for anything.
+    Errno::OPNOTSUPP
+}
+
+/// Marks what can be written to, as it is mapped now: for who dumps from outside.
+fn mark_undumpable(memory_map: &mut File) -> rustix::io::Result<()> {
+    let mut text = String::new();
+    memory_map.read_to_string(&mut text).map_err(errno)?;
+    text.lines().filter_map(writable).try_for_each(|range| exclude_from_dumps(&range))
+}
+
+/// The addresses of a line of `/proc/PID/maps`, if what is there can be written to.
+fn writable(line: &str) -> Option<RangeInclusive<usize>> {
+    let mut words = line.split_ascii_whitespace();
+    let (from, to) = words.next()?.split_once('-')?;
+    let address = |text| usize::from_str_radix(text, 16).ok();
+    words.next()?.contains('w').then_some(address(from)?..=address(to)? - 1)
+}
+
+#[expect(unsafe_code, reason = "madvise takes a pointer")]
+fn exclude_from_dumps(range: &RangeInclusive<usize>) -> rustix::io::Result<()> {
+    let start: *mut c_void = ptr::with_exposed_provenance_mut(*range.start());
+    let len = range.end() - range.start() + 1;
+    // SAFETY: this advice changes what a dump holds, never the memory.
+    match unsafe { madvise(start, len, Advice::LinuxDontDump) } {
+        // What was unmapped since needs no mark.
+        Err(Errno::NOMEM) => Ok(()),
+        result => result,
+    }
+}
+
+fn close_all_but(descriptors: &Descriptors) -> rustix::io::Result<()> {
+    let mut kept: Vec<RawFd> = descriptors.all().collect();
+    kept.sort_unstable();
+    let mut first = 0;
+    for descriptor in kept {
+        if first < descriptor {
+            close_range(first.cast_unsigned(), descriptor.cast_unsigned() - 1)?;
+        }
+        first = descriptor + 1;
+    }
+    close_range(first.cast_unsigned(), u32::MAX)
+}
+
+#[expect(unsafe_code, reason = "nothing safe closes descriptors that it does not own")]
+fn close_range(first: u32, last: u32) -> rustix::io::Result<()> {
+    // SAFETY: nothing in this process uses a descriptor that is not in `Descriptors`.
+    match unsafe { libc::close_range(first, last, 0) } {
+        0 => Ok(()),
+        _ => Err(errno(io::Error::last_os_error())),
+    }
+}
+
+/// Allows no process, no file content and no descriptor but those that are open.
+fn limit(descriptors: &Descriptors) -> rustix::io::Result<()> {
+    let descriptors = descriptors.all().max().map_or(0, |highest| highest + 1);
+    setrlimit(Resource::Nproc, at_most(0))?;
+    setrlimit(Resource::Fsize, at_most(0))?;
+    setrlimit(Resource::Nofile, at_most(u64::from(descriptors.cast_unsigned())))
+}
+
+const fn at_most(limit: u64) -> Rlimit {
+    Rlimit { current: Some(limit), maximum: Some(limit) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_writable_memory_is_marked() {
+        assert_eq!(writable("1000-3000 rw-p 00000000 00:00 0  [heap]"), Some(0x1000..=0x2fff));
+        assert_eq!(writable("1000-3000 r-xp 00000000 fe:01 9  /usr/bin/tacit"), None);
+        assert_eq!(writable(""), None);
+    }
+}

@@ -1,0 +1,93 @@
+//! The system calls that a sealed forwarder may make, on which descriptors. Any other ends the process.
+
+use std::{io, os::fd::RawFd};
+
+use crate::bpf::{self, Demand, Rule};
+
+/// Every descriptor that the forwarder has.
+pub struct Descriptors {
+    /// The socket to control.
+    pub link: RawFd,
+    /// The eventfd with which workers wake the coordinator.
+    pub wake: RawFd,
+    /// TUN queues.
+    pub tun: Vec<RawFd>,
+    /// UDP sockets.
+    pub udp: Vec<RawFd>,
+}
+
+impl Descriptors {
+    /// All of them, in no order.
+    pub fn all(&self) -> impl Iterator<Item = RawFd> {
+        [self.link, self.wake]
+            .into_iter()
+            .chain(self.tun.iter().copied())
+            .chain(self.udp.iter().copied())
+    }
+}
+
+/// The list.
+///
+/// Bytes leave by the first four rules only: into the tunnel, out of a UDP socket, as a message to control, and as
+/// a number to the own eventfd. No descriptor can be made, so the ones named here are what they were at the start,
+/// and no memory can be mapped or made executable.
+#[must_use]
+pub fn allowed(descriptors: &Descriptors) -> Vec<Rule> {
+    let Descriptors { link, wake, tun, udp } = descriptors;
+    let read_from = [&tun[..], &[*wake]].concat();
+    vec![
+        on(libc::SYS_writev, tun),
+        on(libc::SYS_sendmsg, udp),
+        on(libc::SYS_sendto, &[*link]),
+        on(libc::SYS_write, &[*wake]),
+        on(libc::SYS_read, &read_from),
+        on(libc::SYS_recvmmsg, udp),
+        on(libc::SYS_recvfrom, &[*link]),
+        on(libc::SYS_close, &[*link]),
+        // Waiting. `restart_syscall` goes on with a wait after SIGCONT.
+        any(libc::SYS_ppoll),
+        any(libc::SYS_futex),
+        any(libc::SYS_clock_nanosleep),
+        any(libc::SYS_sched_yield),
+        any(libc::SYS_restart_syscall),
+        // Time, where the kernel has no faster way to tell it, and randomness.
+        any(libc::SYS_clock_gettime),
+        any(libc::SYS_getrandom),
+        // The end.
+        any(libc::SYS_rt_sigreturn),
+        any(libc::SYS_sigaltstack),
+        any(libc::SYS_munmap),
+        any(libc::SYS_exit_group),
+    ]
+}
+
+fn any(call: libc::c_long) -> Rule {
+    Rule { number: call as u32, demands: Vec::new() }
+}
+
+/// A call whose first argument is a descriptor.
+fn on(call: libc::c_long, descriptors: &[RawFd]) -> Rule {
+    let ranges = bpf::ranges(descriptors.iter().map(|descriptor| descriptor.cast_unsigned()));
+    Rule { number: call as u32, demands: vec![Demand { argument: 0, ranges }] }
+}
+
+/// Has the kernel hold every thread of this process to [`allowed`], for good.
+///
+/// The kernel's guard against speculation across a filter (before Linux 5.16) is not asked for: it protects
+/// programs that run foreign code, which this one does not, and costs dearly.
+///
+/// # Errors
+/// What the kernel said; then no thread is held.
+#[expect(unsafe_code, reason = "there is no safe binding")]
+pub fn hold_to(descriptors: &Descriptors) -> io::Result<()> {
+    let mut code = bpf::program(allowed(descriptors));
+    let program = libc::sock_fprog { len: code.len() as u16, filter: code.as_mut_ptr() };
+    let flags = libc::SECCOMP_FILTER_FLAG_TSYNC
+        | libc::SECCOMP_FILTER_FLAG_TSYNC_ESRCH
+        | libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW;
+    // SAFETY: the program and its code are alive; the kernel copies them.
+    let result = unsafe {
+        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program)
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
