@@ -28,6 +28,9 @@ const MAX_SEGMENTS: usize = 64;
 const MAX_OPEN: usize = 32;
 const MAX_IP_LEN: usize = 65_535;
 
+/// Hop-by-hop options, routing, fragment, authentication, destination options (RFC 8200, RFC 4302).
+const EXTENSION_HEADERS: [u8; 5] = [0, 43, 44, 51, 60];
+
 const TCP_ACK: u8 = 0x10;
 const TCP_PSH: u8 = 0x08;
 
@@ -118,6 +121,10 @@ impl Coalescer {
         self.used += len;
         let packet = &self.arena[start..start + len];
         let flow = Flow::of(packet, self.uso);
+        if flow.is_none() && hides_its_flow(packet) {
+            // It may be of any flow, so none goes on ahead of it.
+            self.open.clear();
+        }
         if let Some(flow) = flow
             && let Some(place) =
                 self.open.iter().rposition(|write| self.is_same_flow(*write, flow, start))
@@ -289,11 +296,16 @@ impl Flow {
                     mergeable: flags_fit && has_payload,
                 })
             }
-            UDP if uso && transport.len() > UDP_HEADER_LEN => {
+            UDP if uso && transport.len() >= UDP_HEADER_LEN => {
                 let whole = usize::from(u16_at(transport, 4)) == transport.len();
                 let has_checksum = u16_at(transport, 6) != 0;
-                let header_len = ip_header_len + UDP_HEADER_LEN;
-                Some(Self { protocol, ip_header_len, header_len, mergeable: whole && has_checksum })
+                let has_payload = transport.len() > UDP_HEADER_LEN;
+                Some(Self {
+                    protocol,
+                    ip_header_len,
+                    header_len: ip_header_len + UDP_HEADER_LEN,
+                    mergeable: whole && has_checksum && has_payload,
+                })
             }
             _ => None,
         }
@@ -362,5 +374,15 @@ impl Flow {
             csum_start: self.ip_header_len as u16,
             csum_offset: csum_offset as u16,
         }
+    }
+}
+
+/// Whether ports, if there are any, are not where they are looked for: behind IPv4 options or IPv6 extension
+/// headers, or in another fragment.
+fn hides_its_flow(packet: &[u8]) -> bool {
+    match packet.first() {
+        Some(0x45) => u16_at(packet, 6) & 0x3fff != 0,
+        Some(first) if first >> 4 == 4 => true,
+        _ => EXTENSION_HEADERS.contains(&packet[6]),
     }
 }

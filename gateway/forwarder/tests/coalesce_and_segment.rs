@@ -24,7 +24,7 @@ struct Plan {
 }
 
 fn any_plan() -> impl Strategy<Value = Plan> {
-    let payload_len = prop_oneof![4 => Just(1_000usize), 1 => 0usize..1_400];
+    let payload_len = prop_oneof![8 => Just(1_000usize), 1 => Just(0), 2 => 0usize..1_400];
     let flags = prop_oneof![8 => Just(0x10u8), 2 => Just(0x18), 1 => any::<u8>()];
     let tos = prop_oneof![8 => Just(0u8), 1 => any::<u8>()];
     let skip = prop_oneof![8 => Just(0u32), 1 => any::<u32>()];
@@ -163,8 +163,7 @@ proptest! {
         plans in proptest::collection::vec(any_plan(), 1..150),
         uso in any::<bool>(),
     ) {
-        let mut sender = Sender::default();
-        let packets: Vec<_> = plans.iter().enumerate().map(|(n, plan)| sender.packet(plan, n)).collect();
+        let packets = packets(&plans);
         let came: Vec<_> = through_the_coalescer(&packets, uso).iter().flat_map(|write| cut(write)).collect();
         prop_assert_eq!(came.len(), packets.len());
         for flow in packets.iter().map(|packet| flow_of(packet)) {
@@ -188,11 +187,20 @@ fn plain(tcp: bool) -> Plan {
     }
 }
 
-fn writes_of(plans: &[Plan]) -> usize {
+fn packets(plans: &[Plan]) -> Vec<Vec<u8>> {
     let mut sender = Sender::default();
-    let packets: Vec<_> =
-        plans.iter().enumerate().map(|(n, plan)| sender.packet(plan, n)).collect();
-    through_the_coalescer(&packets, true).len()
+    plans.iter().enumerate().map(|(n, plan)| sender.packet(plan, n)).collect()
+}
+
+fn writes_of(plans: &[Plan]) -> usize {
+    through_the_coalescer(&packets(plans), true).len()
+}
+
+/// What each write carries behind an IP header without options and a UDP header, in bytes.
+fn payload_lens_of_writes(packets: &[Vec<u8>]) -> Vec<usize> {
+    let headers_len = |write: &[u8]| if write[VNET_HEADER_LEN] >> 4 == 4 { 28 } else { 48 };
+    let writes = through_the_coalescer(packets, true);
+    writes.iter().map(|write| write.len() - VNET_HEADER_LEN - headers_len(write)).collect()
 }
 
 #[test]
@@ -224,6 +232,29 @@ fn other_flags_stay_alone() {
     let mut plans = vec![plain(true); 10];
     plans[9].flags = 0x11;
     assert_eq!(writes_of(&plans), 2);
+}
+
+#[test]
+fn an_empty_datagram_keeps_its_place() {
+    let mut plans = vec![plain(false); 3];
+    plans[1].payload_len = 0;
+    assert_eq!(payload_lens_of_writes(&packets(&plans)), [1_000, 0, 1_000]);
+}
+
+#[test]
+fn a_packet_that_hides_its_flow_keeps_its_place() {
+    let mut datagrams = packets(&vec![plain(false); 3]);
+    // The first fragment of a datagram.
+    datagrams[1][6] |= 0x20;
+    packet::write_ipv4_checksum(&mut datagrams[1]);
+    assert_eq!(payload_lens_of_writes(&datagrams).len(), 3);
+
+    let mut datagrams = packets(&vec![Plan { v6: true, ..plain(false) }; 3]);
+    // Destination options before the UDP header.
+    datagrams[1].splice(40..40, [packet::UDP, 0, 1, 4, 0, 0, 0, 0]);
+    datagrams[1][6] = 60;
+    packet::set_u16(&mut datagrams[1], 4, 1_016);
+    assert_eq!(payload_lens_of_writes(&datagrams), [1_000, 1_008, 1_000]);
 }
 
 proptest! {
