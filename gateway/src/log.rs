@@ -1,6 +1,6 @@
 //! Everything that the gateway can write to its log, which is stderr.
 //!
-//! Each event is a function here, so the list of field names is this file: `action`, `attempt`, `code`, `error`,
+//! Each event is a function here, so the list of field names is this file: `action`, `attempt`, `code`, `commit`, `error`,
 //! `file`, `line`, `pid`, `reason`, `restarts`, `rows`, `seconds`, `signal`, `uid`, `version`, `workers`. None of them holds
 //! an address, a key, an e-mail, a name or free text from outside.
 
@@ -9,6 +9,8 @@ use std::{fmt::Display, io, io::IsTerminal, process::ExitStatus, time::Duration}
 use std::os::unix::process::ExitStatusExt;
 use tracing::{Level, error, info, warn};
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
+
+use crate::program;
 
 /// Sends events of Tacit's own crates at `level` and above to stderr, and nobody else's.
 pub(crate) fn start(level: Level) {
@@ -22,7 +24,7 @@ pub(crate) fn start(level: Level) {
 
 /// The gateway carries packets.
 pub(crate) fn ready(workers: usize, pid: u32) {
-    info!(version = env!("CARGO_PKG_VERSION"), workers, pid, "ready");
+    info!(version = program::VERSION, commit = program::COMMIT, workers, pid, "ready");
 }
 
 /// Rows that a crash left open were closed at the time the gateway was last known to run.

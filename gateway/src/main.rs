@@ -11,14 +11,11 @@ mod control;
 mod endpoint;
 mod host;
 mod log;
+mod program;
 mod rfc3339;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
-use crate::cli::Cli;
-
 fn main() -> ExitCode {
-    Cli::parse().run()
+    cli::run()
 }

@@ -33,6 +33,23 @@ fn verbs_say_in_one_line_that_the_gateway_does_not_run() {
 }
 
 #[test]
+fn version_names_the_commit_and_the_hash_of_the_file() {
+    let output = tacit(&["--version"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let said = String::from_utf8(output.stdout).unwrap();
+    let hash = Command::new("sha256sum").arg(program()).output().unwrap().stdout;
+    let hash = String::from_utf8(hash).unwrap();
+    assert!(said.contains(hash.split(' ').next().unwrap()), "{said}");
+
+    let (_, commit) = said.split_once("(commit ").expect("a commit");
+    let commit = commit.split(',').next().unwrap();
+    let lab = Lab::new(0);
+    let gateway = Gateway::start(&lab);
+    assert_eq!(gateway.json(&["status"])["commit"], commit);
+    assert!(gateway.text(&["status"]).contains(commit));
+}
+
+#[test]
 fn wrong_usage_exits_with_two() {
     let wrong: [&[&str]; 5] = [
         &["nonsense"],

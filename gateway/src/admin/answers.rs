@@ -15,7 +15,7 @@ use super::{
     RotateDevice, Session, ShowAccount, ShowStatus, Status,
     server::{Answer, Caller, Refused},
 };
-use crate::{control::Gateway, endpoint, endpoint::EndpointOrigin, host, log};
+use crate::{control::Gateway, endpoint, endpoint::EndpointOrigin, host, log, program};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -31,6 +31,8 @@ impl Answer for ShowStatus {
         let settings = &gateway.settings;
         let endpoint = gateway_endpoint(&gateway).await.map(|(endpoint, _)| endpoint);
         Ok(Status {
+            version: program::VERSION.into(),
+            commit: program::COMMIT.into(),
             interface: settings.interface.clone(),
             public_key: gateway.public_key,
             listen: settings.listen.clone(),

@@ -90,6 +90,10 @@ pub(crate) enum Confirmation {
 /// How the gateway is.
 #[derive(Deserialize, Serialize)]
 pub(crate) struct Status {
+    /// Version of the program that answers this.
+    pub(crate) version: String,
+    /// The commit it was built from.
+    pub(crate) commit: String,
     /// Name of the TUN interface.
     pub(crate) interface: String,
     /// The gateway's WireGuard key.

@@ -10,7 +10,7 @@ mod status;
 use std::{path::Path, process::ExitCode};
 
 use anyhow::Context;
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, error::ErrorKind};
 use tokio::runtime;
 
 use self::{
@@ -21,6 +21,7 @@ use crate::{
     admin::{Request, client},
     config::{Overrides, Places, Settings},
     control, log,
+    program::Program,
 };
 
 /// A WireGuard gateway that cannot keep a traffic log.
@@ -35,10 +36,11 @@ use crate::{
   tacit device add ann@example.org laptop > laptop.conf
                                                    add a device, keep its config
   tacit status                                     see how the gateway is
+  tacit --version                                  see which program this is
 
 Every setting is a flag, a TACIT_… variable and a key of tacit.toml, in that order of precedence."
 )]
-pub(crate) struct Cli {
+struct Cli {
     #[command(flatten)]
     places: Places,
 
@@ -94,20 +96,38 @@ A second gateway on the same machine, with tunnel networks of its own:
     Forwarder(ForwarderArguments),
 }
 
+/// Does what the command line says.
+pub(crate) fn run() -> ExitCode {
+    match Cli::try_parse() {
+        Ok(cli) => cli.run(),
+        Err(ending) if ending.kind() == ErrorKind::DisplayVersion => concluded(print_version()),
+        Err(ending) => ending.exit(),
+    }
+}
+
+fn print_version() -> anyhow::Result<()> {
+    let program = Program::running().context("reading the program's own file")?;
+    print::write_line(&program.to_string()).context("writing to stdout")
+}
+
 impl Cli {
     /// Does what the verb says.
-    pub(crate) fn run(self) -> ExitCode {
-        let done = match self.verb {
+    fn run(self) -> ExitCode {
+        concluded(match self.verb {
             Verb::Forwarder(arguments) => return forwarder::run(arguments),
             Verb::Run(overrides) => run_gateway(&self.places, &overrides),
             verb => ask_gateway(&self.places, verb),
-        };
-        match done {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("tacit: {}", Printable(&causes(&error)));
-                ExitCode::FAILURE
-            }
+        })
+    }
+}
+
+/// The exit code of what was done; says why if it failed.
+fn concluded(done: anyhow::Result<()>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tacit: {}", Printable(&causes(&error)));
+            ExitCode::FAILURE
         }
     }
 }

@@ -30,6 +30,7 @@ fn text(status: &Status) -> String {
     let listen: Vec<_> = status.listen.iter().map(ToString::to_string).collect();
     let totals = &status.totals;
     let mut lines = vec![
+        ("version", format!("{}, commit {}", status.version, status.commit)),
         ("interface", status.interface.clone()),
         ("public key", status.public_key.to_string()),
         ("listen", listen.join(", ")),
