@@ -3,6 +3,7 @@
 pub mod client_config;
 pub mod gateway_key;
 pub mod key;
+mod key_file;
 pub mod private_file;
 #[cfg(feature = "qr")]
 pub mod qr;
