@@ -1,12 +1,14 @@
 //! Accounts: who may use the gateway, and until when.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
+use tacit_keys::DataKeys;
 use tacit_messages::UnixSeconds;
 
 use crate::{
     EmailAddress, EmailError, Store, StoreError,
-    personal::{email_column, read_email},
+    personal::{email_hash, open_email, seal_email},
+    store::Write,
     times::{read_time, time_column},
 };
 
@@ -101,7 +103,7 @@ pub struct Account {
     pub device_limit: u32,
 }
 
-type AccountRow = (i64, String, String, i64, Option<i64>, i64);
+type AccountRow = (i64, Vec<u8>, String, i64, Option<i64>, i64);
 
 impl Store {
     /// Makes an account; its service ends at `service_until`, or never.
@@ -116,17 +118,24 @@ impl Store {
         now: UnixSeconds,
     ) -> Result<Account, StoreError> {
         let mut write = self.write().await?;
-        let id: Option<i64> = sqlx::query_scalar(
-            "INSERT INTO accounts (email, confirmation, created_at, service_until) VALUES ($1, $2, $3, $4)
-             ON CONFLICT (email) DO NOTHING RETURNING id",
+        let keys = self.keys();
+        check_email_is_new(&mut write, &keys, email).await?;
+        // The address is sealed for its row, whose number is known only once there is one.
+        let id: i64 = sqlx::query_scalar(
+            "INSERT INTO accounts (email, email_hash, confirmation, created_at, service_until)
+             VALUES (x'', $1, $2, $3, $4) RETURNING id",
         )
-        .bind(email_column(email))
+        .bind(email_hash(keys.current(), email))
         .bind(confirmation.as_str())
         .bind(time_column(now))
         .bind(service_until.map(time_column))
-        .fetch_optional(write.connection())
+        .fetch_one(write.connection())
         .await?;
-        let id = id.ok_or(StoreError::EmailTaken)?;
+        sqlx::query("UPDATE accounts SET email = $1 WHERE id = $2")
+            .bind(seal_email(keys.current(), AccountId(id), email))
+            .bind(id)
+            .execute(write.connection())
+            .await?;
         write.commit().await?;
         Ok(Account {
             id: AccountId(id),
@@ -151,7 +160,8 @@ impl Store {
         )
         .fetch_all(self.reader())
         .await?;
-        rows.into_iter().map(|row| self.read_account(row)).collect()
+        let keys = self.keys();
+        rows.into_iter().map(|row| self.read_account(&keys, row)).collect()
     }
 
     /// The account that `selector` names.
@@ -159,27 +169,50 @@ impl Store {
     /// # Errors
     /// [`StoreError::NoSuchAccount`]
     pub async fn account(&self, selector: &AccountSelector) -> Result<Account, StoreError> {
-        let (id, email) = match selector {
-            AccountSelector::Id(id) => (Some(id.0), None),
-            AccountSelector::Email(email) => (None, Some(email_column(email))),
-        };
-        let row: Option<AccountRow> = sqlx::query_as(
-            "SELECT id, email, confirmation, created_at, service_until,
-                (SELECT COUNT(*) FROM devices WHERE devices.account_id = accounts.id)
-             FROM accounts WHERE id = $1 OR email = $2",
-        )
-        .bind(id)
-        .bind(email)
-        .fetch_optional(self.reader())
-        .await?;
-        self.read_account(row.ok_or(StoreError::NoSuchAccount)?)
+        loop {
+            let keys = self.keys();
+            if let Some(row) = self.find_account(&keys, selector).await? {
+                return self.read_account(&self.keys(), row);
+            }
+            if Arc::ptr_eq(&keys, &self.keys()) {
+                return Err(StoreError::NoSuchAccount);
+            }
+        }
     }
 
-    fn read_account(&self, row: AccountRow) -> Result<Account, StoreError> {
+    async fn find_account(
+        &self,
+        keys: &DataKeys,
+        selector: &AccountSelector,
+    ) -> Result<Option<AccountRow>, StoreError> {
+        let selections = match selector {
+            AccountSelector::Id(id) => vec![(Some(id.0), None)],
+            AccountSelector::Email(email) => {
+                email_hashes(keys, email).into_iter().map(|hash| (None, Some(hash))).collect()
+            }
+        };
+        for (id, email_hash) in selections {
+            let row = sqlx::query_as(
+                "SELECT id, email, confirmation, created_at, service_until,
+                    (SELECT COUNT(*) FROM devices WHERE devices.account_id = accounts.id)
+                 FROM accounts WHERE id = $1 OR email_hash = $2",
+            )
+            .bind(id)
+            .bind(email_hash)
+            .fetch_optional(self.reader())
+            .await?;
+            if row.is_some() {
+                return Ok(row);
+            }
+        }
+        Ok(None)
+    }
+
+    fn read_account(&self, keys: &DataKeys, row: AccountRow) -> Result<Account, StoreError> {
         let (id, email, confirmation, created_at, service_until, devices) = row;
         Ok(Account {
             id: AccountId(id),
-            email: read_email(&email)?,
+            email: open_email(keys, AccountId(id), &email)?,
             confirmation: Confirmation::read(&confirmation)?,
             created_at: read_time(created_at),
             service_until: service_until.map(read_time),
@@ -187,4 +220,30 @@ impl Store {
             device_limit: self.device_limit,
         })
     }
+}
+
+/// What the account with this address may be found by, in the order in which a value sealed anew goes through the keys:
+/// so it is not missed on its way.
+fn email_hashes(keys: &DataKeys, email: &EmailAddress) -> Vec<Vec<u8>> {
+    let mut hashes: Vec<_> = keys.iter().map(|key| email_hash(key, email)).collect();
+    hashes.reverse();
+    hashes
+}
+
+async fn check_email_is_new(
+    write: &mut Write,
+    keys: &DataKeys,
+    email: &EmailAddress,
+) -> Result<(), StoreError> {
+    for hash in email_hashes(keys, email) {
+        let taken: Option<i64> =
+            sqlx::query_scalar("SELECT id FROM accounts WHERE email_hash = $1")
+                .bind(hash)
+                .fetch_optional(write.connection())
+                .await?;
+        if taken.is_some() {
+            return Err(StoreError::EmailTaken);
+        }
+    }
+    Ok(())
 }

@@ -8,12 +8,11 @@ use std::{
 
 use tacit_keys::{PresharedKey, PublicKey};
 use tacit_messages::{DeviceId, UnixSeconds};
-use zeroize::Zeroizing;
 
 use crate::{
     AccountId, Store, StoreError, addresses,
     addresses::read_offset,
-    personal::{preshared_key_column, read_preshared_key},
+    personal::{open_preshared_key, seal_preshared_key},
     printable::is_printable,
     store::Write,
     times::{read_time, time_column},
@@ -139,7 +138,7 @@ impl Store {
         .bind(account.0)
         .bind(name.as_str())
         .bind(&public_key.as_bytes()[..])
-        .bind(preshared_key_column(preshared_key))
+        .bind(seal_preshared_key(self.keys().current(), id, preshared_key))
         .bind(i64::from(offset))
         .bind(time_column(now))
         .execute(write.connection())
@@ -195,7 +194,7 @@ impl Store {
         )
         .bind(id_column(id))
         .bind(&public_key.as_bytes()[..])
-        .bind(preshared_key_column(preshared_key))
+        .bind(seal_preshared_key(self.keys().current(), id, preshared_key))
         .bind(time_column(now))
         .bind(id_column(former))
         .execute(write.connection())
@@ -253,10 +252,10 @@ impl Store {
         let Some((id, preshared_key, offset)) = row else {
             return Ok(None);
         };
-        let preshared_key = Zeroizing::new(preshared_key);
+        let device = read_id(id);
+        let preshared_key = open_preshared_key(&self.keys(), device, &preshared_key)?;
         let (tunnel_v4, tunnel_v6) = self.tunnel_pool.addresses(read_offset(offset)?);
-        let preshared_key = read_preshared_key(&preshared_key)?;
-        Ok(Some(DeviceCredentials { device: read_id(id), preshared_key, tunnel_v4, tunnel_v6 }))
+        Ok(Some(DeviceCredentials { device, preshared_key, tunnel_v4, tunnel_v6 }))
     }
 
     /// The addresses of the device that has, or before a rotation had, this number; `None` if it was removed.

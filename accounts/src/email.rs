@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
 use crate::printable::is_printable;
 
 /// Longest address that mail can be sent to (RFC 5321 section 4.5.3.1.3), in bytes.
@@ -32,8 +34,8 @@ pub enum EmailError {
     Domain,
 }
 
-/// An e-mail address, its domain in lower case; printed as `[sealed]`.
-#[derive(Clone, PartialEq, Eq, Hash)]
+/// An e-mail address, its domain in lower case; wiped when dropped, printed as `[sealed]`.
+#[derive(Clone, PartialEq, Eq, Hash, Zeroize, ZeroizeOnDrop)]
 pub struct EmailAddress(String);
 
 impl EmailAddress {

@@ -24,6 +24,11 @@ pub enum StoreError {
         "the store was last used by a newer tacit; start that one, or restore a backup made by this one"
     )]
     NewerSchema,
+    /// The data key is not the one that the store's values are sealed with.
+    #[error(
+        "the store is sealed with another data key; put the right key back in its file, or name it with `--data-key`"
+    )]
+    WrongDataKey,
     /// The store's tables could not be brought up to date.
     #[error("bringing the store's tables up to date: {0}")]
     Migration(#[source] MigrateError),

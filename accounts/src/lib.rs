@@ -1,9 +1,10 @@
 //! Accounts, their devices and their sessions: people, and no packets.
 //!
-//! [`Store`] keeps them. What each column is, why it may be kept and for how long stands in `inventory.toml`.
+//! [`Store`] keeps them, and what is personal in them sealed. What each column is, why it may be kept and for how long stands in `inventory.toml`.
 
 pub mod accounts;
 mod addresses;
+mod data_keys;
 pub mod devices;
 pub mod email;
 pub mod error;

@@ -1,34 +1,162 @@
-//! Personal data on its way into a column and back. Each kind passes here and nowhere else.
+//! Personal data on its way into a column and back. Each kind passes here and nowhere else; here it is sealed and opened.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
-use tacit_keys::PresharedKey;
-use tacit_messages::ConnectingIp;
+use tacit_keys::{
+    DataKey, DataKeys, PresharedKey,
+    data_key::{OpenError, Place},
+};
+use tacit_messages::{ConnectingIp, DeviceId};
+use zeroize::Zeroizing;
 
-use crate::{EmailAddress, StoreError};
+use crate::{AccountId, EmailAddress, StoreError, devices::id_column};
 
-pub(crate) fn email_column(email: &EmailAddress) -> &str {
-    email.expose()
+/// Sealed addresses have lengths in steps of this many bytes, so that a length tells little.
+const EMAIL_STEP: usize = 64;
+
+/// A column whose values are sealed.
+#[derive(Clone, Copy)]
+pub(crate) struct SealedColumn {
+    pub(crate) table: &'static str,
+    pub(crate) column: &'static str,
+    /// The two as errors name them.
+    pub(crate) name: &'static str,
 }
 
-pub(crate) fn read_email(column: &str) -> Result<EmailAddress, StoreError> {
-    EmailAddress::parse(column).map_err(|_| StoreError::Corrupt("accounts.email"))
+pub(crate) const EMAIL: SealedColumn =
+    SealedColumn { table: "accounts", column: "email", name: "accounts.email" };
+pub(crate) const PRESHARED_KEY: SealedColumn =
+    SealedColumn { table: "devices", column: "preshared_key", name: "devices.preshared_key" };
+pub(crate) const CONNECTING_IP: SealedColumn =
+    SealedColumn { table: "sessions", column: "connecting_ip", name: "sessions.connecting_ip" };
+
+impl SealedColumn {
+    pub(crate) const fn place(self, row: i64) -> Place {
+        Place { table: self.table, column: self.column, row }
+    }
+
+    pub(crate) fn open(
+        self,
+        keys: &DataKeys,
+        row: i64,
+        sealed: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, StoreError> {
+        keys.open(self.place(row), sealed).map_err(|error| match error {
+            OpenError::OtherKey(_) => StoreError::WrongDataKey,
+            OpenError::NotSealed | OpenError::Forged => StoreError::Corrupt(self.name),
+        })
+    }
 }
 
-pub(crate) fn connecting_ip_column(connecting_ip: ConnectingIp) -> String {
-    connecting_ip.expose().to_string()
+pub(crate) fn seal_email(key: &DataKey, account: AccountId, email: &EmailAddress) -> Vec<u8> {
+    let text = email.expose().as_bytes();
+    let mut padded = Zeroizing::new(vec![0; text.len().next_multiple_of(EMAIL_STEP)]);
+    padded[..text.len()].copy_from_slice(text);
+    key.seal(EMAIL.place(account.0), &padded)
 }
 
-pub(crate) fn read_connecting_ip(column: &str) -> Result<ConnectingIp, StoreError> {
-    let ip: IpAddr = column.parse().map_err(|_| StoreError::Corrupt("sessions.connecting_ip"))?;
-    Ok(ConnectingIp::new(ip))
+pub(crate) fn open_email(
+    keys: &DataKeys,
+    account: AccountId,
+    sealed: &[u8],
+) -> Result<EmailAddress, StoreError> {
+    let padded = EMAIL.open(keys, account.0, sealed)?;
+    let len = padded.iter().position(|byte| *byte == 0).unwrap_or(padded.len());
+    std::str::from_utf8(&padded[..len])
+        .ok()
+        .and_then(|text| EmailAddress::parse(text).ok())
+        .ok_or(StoreError::Corrupt(EMAIL.name))
 }
 
-pub(crate) fn preshared_key_column(key: &PresharedKey) -> &[u8] {
-    key.expose()
+/// What an account is found by: a hash of its e-mail address that nobody without the key can compute.
+pub(crate) fn email_hash(key: &DataKey, email: &EmailAddress) -> Vec<u8> {
+    key.look_up_hash(EMAIL.name, email.expose().as_bytes()).to_vec()
 }
 
-pub(crate) fn read_preshared_key(column: &[u8]) -> Result<PresharedKey, StoreError> {
-    let bytes = column.try_into().map_err(|_| StoreError::Corrupt("devices.preshared_key"))?;
-    Ok(PresharedKey::from_bytes(bytes))
+/// Seals the address as IPv6 has it, so that the length does not tell the family.
+pub(crate) fn seal_connecting_ip(key: &DataKey, session: i64, ip: ConnectingIp) -> Vec<u8> {
+    let octets = match ip.expose() {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    };
+    key.seal(CONNECTING_IP.place(session), &*Zeroizing::new(octets))
+}
+
+pub(crate) fn open_connecting_ip(
+    keys: &DataKeys,
+    session: i64,
+    sealed: &[u8],
+) -> Result<ConnectingIp, StoreError> {
+    let octets = CONNECTING_IP.open(keys, session, sealed)?;
+    let octets: [u8; 16] =
+        octets[..].try_into().map_err(|_| StoreError::Corrupt(CONNECTING_IP.name))?;
+    Ok(ConnectingIp::new(Ipv6Addr::from(octets).into()))
+}
+
+pub(crate) fn seal_preshared_key(
+    key: &DataKey,
+    device: DeviceId,
+    preshared_key: &PresharedKey,
+) -> Vec<u8> {
+    key.seal(PRESHARED_KEY.place(id_column(device)), preshared_key.expose())
+}
+
+pub(crate) fn open_preshared_key(
+    keys: &DataKeys,
+    device: DeviceId,
+    sealed: &[u8],
+) -> Result<PresharedKey, StoreError> {
+    let bytes = PRESHARED_KEY.open(keys, id_column(device), sealed)?;
+    let bytes = Zeroizing::new(
+        <[u8; 32]>::try_from(&bytes[..]).map_err(|_| StoreError::Corrupt(PRESHARED_KEY.name))?,
+    );
+    Ok(PresharedKey::from_bytes(*bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_sealed_opens_again(
+            key in any::<[u8; 32]>(),
+            row in 1..i64::MAX,
+            local in "[a-zé]{1,30}",
+            domain in "[a-z]{1,63}(\\.[a-z]{1,63}){0,2}",
+            ip in any::<IpAddr>(),
+            preshared in any::<[u8; 32]>(),
+        ) {
+            let keys = DataKeys::new(DataKey::from_bytes(key));
+            let key = keys.current();
+            let email = EmailAddress::parse(&format!("{local}@{domain}")).unwrap();
+            let sealed = seal_email(key, AccountId(row), &email);
+            prop_assert!(open_email(&keys, AccountId(row), &sealed).unwrap() == email);
+            prop_assert!(open_email(&keys, AccountId(row - 1), &sealed).is_err());
+
+            let ip = ConnectingIp::new(ip);
+            let sealed = seal_connecting_ip(key, row, ip);
+            prop_assert!(open_connecting_ip(&keys, row, &sealed).unwrap() == ip);
+            prop_assert!(open_connecting_ip(&keys, row - 1, &sealed).is_err());
+
+            let (device, preshared) = (DeviceId(row.unsigned_abs()), PresharedKey::from_bytes(preshared));
+            let sealed = seal_preshared_key(key, device, &preshared);
+            prop_assert!(open_preshared_key(&keys, device, &sealed).unwrap() == preshared);
+            prop_assert!(open_preshared_key(&keys, DeviceId(device.0 - 1), &sealed).is_err());
+        }
+    }
+
+    #[test]
+    fn length_tells_neither_an_email_nor_an_ip_family() {
+        let key = DataKey::generate();
+        let email_len =
+            |text: &str| seal_email(&key, AccountId(1), &EmailAddress::parse(text).unwrap()).len();
+        assert_eq!(email_len("a@b"), email_len("ann.lee@mail.example.org"));
+        let ip_len = |text: &str| {
+            seal_connecting_ip(&key, 1, ConnectingIp::new(text.parse().unwrap())).len()
+        };
+        assert_eq!(ip_len("192.0.2.7"), ip_len("2001:db8::7"));
+    }
 }

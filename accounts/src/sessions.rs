@@ -1,11 +1,12 @@
 //! Sessions: when, and from which IP, an account was connected. Nothing about what it did.
 
+use tacit_keys::DataKeys;
 use tacit_messages::{ConnectingIp, DeviceId, UnixSeconds};
 
 use crate::{
     AccountId, DeviceName, Store, StoreError,
     devices::id_column,
-    personal::{connecting_ip_column, read_connecting_ip},
+    personal::{open_connecting_ip, seal_connecting_ip},
     store::Write,
     times::{read_time, time_column},
 };
@@ -25,7 +26,7 @@ pub struct Session {
     pub ended_at: Option<UnixSeconds>,
 }
 
-type SessionRow = (i64, Option<String>, String, i64, Option<i64>);
+type SessionRow = (i64, Option<String>, Vec<u8>, i64, Option<i64>);
 
 impl Store {
     /// Records that a device connected. If its former session is still open, that ended now.
@@ -40,18 +41,26 @@ impl Store {
     ) -> Result<(), StoreError> {
         let mut write = self.write_quickly().await?;
         end_open_session(&mut write, device, at).await?;
-        let inserted = sqlx::query(
+        // The address is sealed for its row, whose number is known only once there is one.
+        let id: Option<i64> = sqlx::query_scalar(
             "INSERT INTO sessions (account_id, device_id, connecting_ip, began_at, ended_at)
-             SELECT account_id, $1, $2, $3, NULL FROM devices
-             WHERE id = COALESCE((SELECT device_id FROM rotated_devices WHERE former_id = $1), $1)",
+             SELECT account_id, $1, x'', $2, NULL FROM devices
+             WHERE id = COALESCE((SELECT device_id FROM rotated_devices WHERE former_id = $1), $1)
+             RETURNING id",
         )
         .bind(id_column(device))
-        .bind(connecting_ip_column(connecting_ip))
         .bind(time_column(at))
-        .execute(write.connection())
+        .fetch_optional(write.connection())
         .await?;
+        if let Some(id) = id {
+            sqlx::query("UPDATE sessions SET connecting_ip = $1 WHERE id = $2")
+                .bind(seal_connecting_ip(self.keys().current(), id, connecting_ip))
+                .bind(id)
+                .execute(write.connection())
+                .await?;
+        }
         write.commit().await?;
-        if inserted.rows_affected() == 0 { Err(StoreError::NoSuchDevice) } else { Ok(()) }
+        id.map(drop).ok_or(StoreError::NoSuchDevice)
     }
 
     /// Completes the device's open session; does nothing if there is none.
@@ -83,7 +92,8 @@ impl Store {
         .bind(account.0)
         .fetch_all(self.reader())
         .await?;
-        rows.into_iter().map(read_session).collect()
+        let keys = self.keys();
+        rows.into_iter().map(|row| read_session(&keys, row)).collect()
     }
 
     /// Records that the gateway runs.
@@ -150,12 +160,12 @@ async fn end_all_open_sessions(mut write: Write, at: UnixSeconds) -> Result<u64,
     Ok(ended.rows_affected())
 }
 
-fn read_session(row: SessionRow) -> Result<Session, StoreError> {
+fn read_session(keys: &DataKeys, row: SessionRow) -> Result<Session, StoreError> {
     let (id, device_name, connecting_ip, began_at, ended_at) = row;
     Ok(Session {
         id,
         device_name: device_name.as_deref().map(DeviceName::read).transpose()?,
-        connecting_ip: read_connecting_ip(&connecting_ip)?,
+        connecting_ip: open_connecting_ip(keys, id, &connecting_ip)?,
         began_at: read_time(began_at),
         ended_at: ended_at.map(read_time),
     })

@@ -9,15 +9,16 @@ use std::{
     time::Duration,
 };
 
+use parking_lot::RwLock;
 use sqlx::{
     ConnectOptions, Connection, Sqlite, SqliteConnection, SqlitePool, Transaction,
     migrate::Migrator,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
-use tacit_keys::private_file;
+use tacit_keys::{DataKeys, private_file};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use crate::{StoreError, TunnelPool, addresses};
+use crate::{StoreError, TunnelPool, addresses, data_keys};
 
 /// How many devices an account may have unless told otherwise.
 pub const DEFAULT_DEVICE_LIMIT: u32 = 5;
@@ -40,6 +41,8 @@ pub struct Store {
     quick: SqlitePool,
     /// Writers of this process queue here, in order; SQLite would have them poll.
     turn: Arc<Mutex<()>>,
+    /// Changed only by whom it is the turn of.
+    keys: Arc<RwLock<Arc<DataKeys>>>,
     pub(crate) tunnel_pool: TunnelPool,
     pub(crate) device_limit: u32,
 }
@@ -60,24 +63,22 @@ impl Store {
     pub async fn recorded_pool(path: &Path) -> Option<TunnelPool> {
         // SQLite's other files would inherit a mode that is too loose.
         private_file::check(path, &fs::symlink_metadata(path).ok()?).ok()?;
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .read_only(true)
-            .busy_timeout(BUSY_TIMEOUT)
-            .disable_statement_logging();
-        let mut connection = options.connect().await.ok()?;
+        let mut connection = look_into(path).await.ok()?;
         let recorded = addresses::recorded(&mut connection).await;
         let _ = connection.close().await;
         recorded.ok().flatten()
     }
 
-    /// Opens the store in `path`, made with mode 0600 at the first start, for devices with addresses of `pool`.
+    /// Opens the store in `path`, made with mode 0600 at the first start, for devices with addresses of `pool`. Personal
+    /// data is sealed with `keys`.
     ///
     /// # Errors
-    /// [`StoreError::NotPrivate`] if others can open the file, [`StoreError::NewerSchema`] if a newer program has
-    /// changed its tables, [`StoreError::PoolChanged`] if devices have addresses outside of `pool`.
-    pub async fn open(path: &Path, pool: TunnelPool) -> Result<Self, StoreError> {
+    /// [`StoreError::NotPrivate`] if others can open the file, [`StoreError::WrongDataKey`] if its values are sealed with
+    /// another key, [`StoreError::NewerSchema`] if a newer program has changed its tables, [`StoreError::PoolChanged`]
+    /// if devices have addresses outside of `pool`.
+    pub async fn open(path: &Path, pool: TunnelPool, keys: DataKeys) -> Result<Self, StoreError> {
         make_private(path)?;
+        data_keys::check_unopened(path, &keys).await?;
         let options = options(path);
         let full = options.clone().synchronous(SqliteSynchronous::Full);
         let durable = connections(1).connect_with(full).await?;
@@ -87,12 +88,14 @@ impl Store {
             durable,
             quick: connections(1).connect_lazy_with(options),
             turn: Arc::new(Mutex::new(())),
+            keys: Arc::new(RwLock::new(Arc::new(keys))),
             tunnel_pool: pool,
             device_limit: DEFAULT_DEVICE_LIMIT,
         };
         let mut write = store.write().await?;
         // `run` would make this future one that cannot move between threads.
         MIGRATIONS.run_direct(None, write.connection(), false).await?;
+        data_keys::adopt(&mut write, &store.keys()).await?;
         addresses::adopt(&mut write, pool).await?;
         write.commit().await?;
         Ok(store)
@@ -119,6 +122,11 @@ impl Store {
         self.readers.close().await;
         self.quick.close().await;
         self.durable.close().await;
+    }
+
+    /// The keys that values are sealed with. To seal, ask during the change; to open, after reading: then none is missing.
+    pub(crate) fn keys(&self) -> Arc<DataKeys> {
+        Arc::clone(&self.keys.read())
     }
 
     pub(crate) fn reader(&self) -> &SqlitePool {
@@ -157,6 +165,21 @@ impl Write {
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
         Ok(self.transaction.commit().await?)
     }
+}
+
+/// Opens the file to read it as it is, and leaves no trace in its directory.
+pub(crate) async fn look_into(path: &Path) -> Result<SqliteConnection, sqlx::Error> {
+    let mut log_path = path.as_os_str().to_owned();
+    log_path.push("-wal");
+    SqliteConnectOptions::new()
+        .filename(path)
+        .read_only(true)
+        // Whoever closed the store well took its other files away; a reader would make them anew.
+        .immutable(!Path::new(&log_path).exists())
+        .busy_timeout(BUSY_TIMEOUT)
+        .disable_statement_logging()
+        .connect()
+        .await
 }
 
 fn options(path: &Path) -> SqliteConnectOptions {

@@ -8,7 +8,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteSynchronous},
 };
 use tacit_accounts::{Account, Store, TunnelPool, accounts::Confirmation, devices::DeviceName};
-use tacit_keys::{PresharedKey, PrivateKey};
+use tacit_keys::{DataKeys, PresharedKey, PrivateKey};
 use tacit_messages::UnixSeconds;
 use tacit_tests::{config::Config, lab::endpoint};
 
@@ -37,7 +37,8 @@ pub(crate) fn make_store(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let pool = TunnelPool::new(networks.v4.parse()?, networks.v6.parse()?)?;
-        let store = Store::open(&path, pool).await?.with_device_limit(u32::MAX);
+        let keys = DataKeys::create(&data_dir.join("data.key"))?;
+        let store = Store::open(&path, pool, keys).await?.with_device_limit(u32::MAX);
         let account = store
             .add_account(
                 &"bench@example.org".parse()?,

@@ -65,10 +65,16 @@ impl From<LogLevel> for Level {
 #[derive(Args, Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct Overrides {
-    /// Directory of the store and the gateway's key [default: /var/lib/tacit].
+    /// Directory of the store and the keys [default: /var/lib/tacit].
     #[arg(long, env = "TACIT_DATA_DIR", value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     data_dir: Option<PathBuf>,
+
+    /// File of the data key, which seals what is personal in the store [default: data.key in the data directory, or the
+    /// systemd credential data.key].
+    #[arg(long, env = "TACIT_DATA_KEY", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data_key: Option<PathBuf>,
 
     /// Name of the TUN interface [default: tacit0].
     #[arg(long, env = "TACIT_INTERFACE", value_name = "NAME")]
@@ -203,8 +209,10 @@ struct ConfigFile {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Settings {
-    /// Directory of the store and the gateway's key.
+    /// Directory of the store and the keys.
     pub(crate) data_dir: PathBuf,
+    /// File of the data key, if the operator named one.
+    pub(crate) data_key: Option<PathBuf>,
     /// The admin socket.
     pub(crate) socket: PathBuf,
     /// Name of the TUN interface.
@@ -239,6 +247,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             data_dir: "/var/lib/tacit".into(),
+            data_key: None,
             socket: SOCKET_PATH.into(),
             interface: "tacit0".into(),
             listen: vec![

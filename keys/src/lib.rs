@@ -1,6 +1,8 @@
-//! WireGuard keys, the gateway's key file, and client configs as text and as QR codes.
+//! WireGuard keys, the gateway's key file, the data key that seals the store, and client configs as text and as QR codes.
 
 pub mod client_config;
+pub mod data_key;
+pub mod data_keys;
 pub mod gateway_key;
 pub mod key;
 mod key_file;
@@ -9,6 +11,8 @@ pub mod private_file;
 pub mod qr;
 
 pub use client_config::ClientConfig;
+pub use data_key::{DataKey, KeyId};
+pub use data_keys::{DataKeyError, DataKeys};
 pub use gateway_key::GatewayKeyError;
 pub use key::{KeyError, PresharedKey, PrivateKey, PublicKey};
 #[cfg(feature = "qr")]

@@ -1,8 +1,10 @@
--- Every column is explained in inventory.toml. Times are seconds since 1970 (UTC).
+-- Every column is explained in inventory.toml. Times are seconds since 1970 (UTC). What it calls sealed is sealed with a
+-- data key that is not here.
 
 CREATE TABLE accounts (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
-    email TEXT NOT NULL UNIQUE,
+    email BLOB NOT NULL,
+    email_hash BLOB NOT NULL UNIQUE CHECK (length(email_hash) = 32),
     confirmation TEXT NOT NULL CHECK (confirmation IN ('of-age', 'responsible-adult')),
     created_at INTEGER NOT NULL,
     service_until INTEGER
@@ -32,7 +34,7 @@ CREATE TABLE sessions (
     account_id INTEGER NOT NULL REFERENCES accounts (id),
     -- No reference: the row outlives its device.
     device_id INTEGER NOT NULL,
-    connecting_ip TEXT NOT NULL,
+    connecting_ip BLOB NOT NULL,
     began_at INTEGER NOT NULL,
     ended_at INTEGER CHECK (ended_at >= began_at)
 ) STRICT;
@@ -65,3 +67,10 @@ CREATE TABLE gateway (
 ) STRICT;
 
 INSERT INTO gateway (id, last_alive_at) VALUES (1, NULL);
+
+-- The data keys that values are sealed with: one, or two while they are sealed anew. Only a key's number and a sealed
+-- text that is known, to tell whether a key is the right one.
+CREATE TABLE data_keys (
+    id INTEGER PRIMARY KEY,
+    check_value BLOB NOT NULL
+) STRICT;

@@ -4,10 +4,10 @@ use std::{
 };
 
 use proptest::prelude::*;
-use tacit_accounts::{AccountId, Store, StoreError, TunnelPool};
+use tacit_accounts::{AccountId, StoreError, TunnelPool};
 use tacit_messages::UnixSeconds;
 
-use crate::{Fixture, NOW, add_account, add_device, add_device_at, later, name, pool};
+use crate::{Fixture, NOW, add_account, add_device, add_device_at, later, name, open, pool};
 
 const DAY: u64 = 24 * 60 * 60;
 
@@ -17,7 +17,7 @@ async fn two_concurrent_adds_never_share_an_address() {
     let networks = pool("10.66.0.0/16", "fd66:7ac1:7::/64");
     let mut adds = Vec::new();
     for handle in 0..2 {
-        let store = Store::open(&fixture.path, networks).await.unwrap().with_device_limit(100);
+        let store = open(&fixture.path, networks).await.unwrap().with_device_limit(100);
         let account = add_account(&store, &format!("customer{handle}@example.org")).await;
         for number in 0..100 {
             let store = store.clone();
@@ -86,7 +86,7 @@ async fn growing_the_network_makes_room() {
     let account = fixture.account().await;
     add_device(&fixture.store, account, "phone").await.unwrap();
     add_device(&fixture.store, account, "laptop").await.unwrap_err();
-    let store = Store::open(&fixture.path, pool("10.66.0.0/24", "fd66::/64")).await.unwrap();
+    let store = open(&fixture.path, pool("10.66.0.0/24", "fd66::/64")).await.unwrap();
     let device = add_device(&store, account, "laptop").await.unwrap();
     assert_eq!(device.tunnel_v4, Ipv4Addr::new(10, 66, 0, 3));
 }
@@ -121,7 +121,7 @@ async fn a_million_devices_slow_nothing_down() {
         let key = device.public_key.as_bytes();
         assert!(store.device_by_public_key(key, NOW).await.unwrap().is_some());
     }
-    let open = Store::open(&fixture.path, pool("10.0.0.0/8", "fd66::/64")).await.unwrap();
+    let open = open(&fixture.path, pool("10.0.0.0/8", "fd66::/64")).await.unwrap();
     assert_eq!(open.devices(other).await.unwrap().len(), 50);
     let taken = tacit_messages::clock::Instant::now().since(began_at);
     // A scan of the table for each add would take ten times as long.

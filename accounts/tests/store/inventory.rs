@@ -1,8 +1,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
+use sqlx::{AssertSqlSafe, SqliteConnection};
+use tacit_keys::data_key::sealing_key;
 
-use crate::Fixture;
+use crate::{Fixture, NOW, add_device, data_keys, ip};
 
 /// What the inventory says of a column.
 #[derive(Deserialize)]
@@ -43,7 +45,38 @@ fn every_column_is_explained() {
             assert!(!column.what.is_empty() && !column.kept.is_empty(), "{table}.{name}");
             let clause = column.clause.parse::<u8>().is_ok_and(|clause| (1..=12).contains(&clause));
             assert!(clause || column.clause == "none", "{table}.{name}");
-            assert!(!column.sealed, "{table}.{name}: nothing is sealed yet");
+        }
+    }
+}
+
+/// How many values of a column there are, and how many of them are in the form of a sealed one.
+async fn count_sealed(
+    database: &mut SqliteConnection,
+    table: &str,
+    column: &str,
+) -> (usize, usize) {
+    let sql = format!("SELECT {column} FROM {table} WHERE typeof({column}) = 'blob'");
+    let values: Vec<Vec<u8>> =
+        sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&mut *database).await.unwrap();
+    let sql = format!("SELECT COUNT({column}) FROM {table}");
+    let count: i64 = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(database).await.unwrap();
+    let key = data_keys(7).current().id();
+    let sealed = values.iter().filter(|value| sealing_key(value) == Some(key)).count();
+    (usize::try_from(count).unwrap(), sealed)
+}
+
+#[tokio::test]
+async fn values_are_sealed_where_the_inventory_says_so_and_nowhere_else() {
+    let fixture = Fixture::new().await;
+    let account = fixture.account().await;
+    let device = add_device(&fixture.store, account, "phone").await.unwrap();
+    fixture.store.session_began(device.id, ip("192.0.2.7"), NOW).await.unwrap();
+    let mut database = fixture.database().await;
+    for (table, columns) in inventory() {
+        for (name, column) in columns {
+            let (count, sealed) = count_sealed(&mut database, &table, &name).await;
+            assert!(count > 0 || !column.sealed, "{table}.{name}: nothing to see");
+            assert_eq!(sealed, if column.sealed { count } else { 0 }, "{table}.{name}");
         }
     }
 }

@@ -7,15 +7,16 @@ mod allocation;
 mod devices;
 mod inventory;
 mod opening;
+mod sealing;
 mod sessions;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sqlx::{ConnectOptions, SqliteConnection, sqlite::SqliteConnectOptions};
 use tacit_accounts::{
     AccountId, Confirmation, Device, DeviceName, EmailAddress, Store, StoreError, TunnelPool,
 };
-use tacit_keys::{PresharedKey, PrivateKey, PublicKey};
+use tacit_keys::{DataKey, DataKeys, PresharedKey, PrivateKey, PublicKey};
 use tacit_messages::{ConnectingIp, UnixSeconds};
 
 /// Some time in 2026.
@@ -36,7 +37,7 @@ impl Fixture {
     async fn with_pool(pool: TunnelPool) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("tacit.db");
-        let store = Store::open(&path, pool).await.unwrap();
+        let store = open(&path, pool).await.unwrap();
         Self { _dir: dir, path, store }
     }
 
@@ -48,6 +49,15 @@ impl Fixture {
     async fn database(&self) -> SqliteConnection {
         SqliteConnectOptions::new().filename(&self.path).connect().await.unwrap()
     }
+}
+
+/// Opens a store with the data key of all tests.
+async fn open(path: &Path, pool: TunnelPool) -> Result<Store, StoreError> {
+    Store::open(path, pool, data_keys(7)).await
+}
+
+fn data_keys(number: u8) -> DataKeys {
+    DataKeys::new(DataKey::from_bytes([number; 32]))
 }
 
 fn pool(v4: &str, v6: &str) -> TunnelPool {

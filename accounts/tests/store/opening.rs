@@ -7,7 +7,7 @@ use sqlx::Connection;
 use tacit_accounts::{Store, StoreError};
 use tacit_keys::private_file::PrivateFileError;
 
-use crate::{Fixture, NOW, add_account, add_device, email, ip, later, name, pool};
+use crate::{Fixture, NOW, add_account, add_device, email, ip, later, name, open, pool};
 
 #[tokio::test]
 async fn what_was_written_is_there_after_opening_again() {
@@ -18,7 +18,7 @@ async fn what_was_written_is_there_after_opening_again() {
     let Fixture { _dir, path, store } = fixture;
     let pool = pool("10.66.0.0/16", "fd66:7ac1:7::/64");
     store.close().await;
-    let store = Store::open(&path, pool).await.unwrap();
+    let store = open(&path, pool).await.unwrap();
     assert_eq!(store.devices(account).await.unwrap(), [device]);
     assert_eq!(store.sessions(account).await.unwrap().len(), 1);
 }
@@ -35,7 +35,7 @@ async fn what_is_committed_survives_the_death_of_the_process() {
         fs::copy(fixture.path.with_file_name(file), dir.path().join(file)).unwrap();
     }
     let networks = pool("10.66.0.0/16", "fd66:7ac1:7::/64");
-    let store = Store::open(&dir.path().join("tacit.db"), networks).await.unwrap();
+    let store = open(&dir.path().join("tacit.db"), networks).await.unwrap();
     assert_eq!(store.devices(account).await.unwrap(), [device]);
     assert_eq!(store.close_open_sessions().await.unwrap(), 1);
 }
@@ -58,7 +58,7 @@ async fn looser_mode_is_refused_with_the_command_that_mends_it() {
     let Fixture { _dir, path, store } = fixture;
     store.close().await;
     fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
-    let error = Store::open(&path, pool("10.66.0.0/16", "fd66::/64")).await.unwrap_err();
+    let error = open(&path, pool("10.66.0.0/16", "fd66::/64")).await.unwrap_err();
     assert!(matches!(error, StoreError::NotPrivate(PrivateFileError::LooseMode(_))));
     assert!(error.to_string().contains("chmod 600"), "{error}");
 }
@@ -68,7 +68,7 @@ async fn link_in_the_stores_place_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("tacit.db");
     symlink(dir.path().join("elsewhere.db"), &path).unwrap();
-    let error = Store::open(&path, pool("10.66.0.0/16", "fd66::/64")).await.unwrap_err();
+    let error = open(&path, pool("10.66.0.0/16", "fd66::/64")).await.unwrap_err();
     assert!(matches!(error, StoreError::NotPrivate(PrivateFileError::NotAFile(_))));
     assert!(!dir.path().join("elsewhere.db").exists());
 }
@@ -77,7 +77,7 @@ async fn link_in_the_stores_place_is_refused() {
 async fn missing_directory_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("missing/tacit.db");
-    let error = Store::open(&path, pool("10.66.0.0/16", "fd66::/64")).await.unwrap_err();
+    let error = open(&path, pool("10.66.0.0/16", "fd66::/64")).await.unwrap_err();
     assert!(matches!(error, StoreError::Create { .. }));
     assert!(error.to_string().contains(&path.display().to_string()), "{error}");
 }
@@ -89,7 +89,7 @@ async fn file_that_is_no_store_is_refused_and_kept() {
     let text = "This is not a database. ".repeat(100);
     fs::write(&path, &text).unwrap();
     fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
-    let error = Store::open(&path, pool("10.66.0.0/16", "fd66::/64")).await.unwrap_err();
+    let error = open(&path, pool("10.66.0.0/16", "fd66::/64")).await.unwrap_err();
     assert!(matches!(error, StoreError::Database(_)), "{error}");
     assert_eq!(fs::read_to_string(&path).unwrap(), text);
 }
@@ -106,8 +106,7 @@ async fn newer_schema_is_refused() {
     .await
     .unwrap();
     database.close().await.unwrap();
-    let error =
-        Store::open(&fixture.path, pool("10.66.0.0/16", "fd66:7ac1:7::/64")).await.unwrap_err();
+    let error = open(&fixture.path, pool("10.66.0.0/16", "fd66:7ac1:7::/64")).await.unwrap_err();
     assert!(matches!(error, StoreError::NewerSchema));
     assert!(error.to_string().contains("newer tacit"), "{error}");
 }
@@ -120,9 +119,7 @@ async fn first_starts_at_once_make_one_store() {
         let opens: Vec<_> = (0..4)
             .map(|_| {
                 let path = path.clone();
-                tokio::spawn(
-                    async move { Store::open(&path, pool("10.66.0.0/16", "fd66::/64")).await },
-                )
+                tokio::spawn(async move { open(&path, pool("10.66.0.0/16", "fd66::/64")).await })
             })
             .collect();
         for open in opens {
@@ -139,13 +136,13 @@ async fn other_networks_are_refused_while_devices_have_addresses() {
     for other in
         [pool("10.67.0.0/16", "fd66:7ac1:7::/64"), pool("10.66.0.0/16", "fd66:7ac1:8::/64")]
     {
-        let error = Store::open(&fixture.path, other).await.unwrap_err();
+        let error = open(&fixture.path, other).await.unwrap_err();
         assert!(matches!(error, StoreError::PoolChanged));
         assert!(error.to_string().contains("`tunnel-v4`"), "{error}");
     }
     fixture.store.remove_device(account, &name("phone"), NOW).await.unwrap();
     let moved = pool("10.67.0.0/16", "fd66:7ac1:7::/64");
-    let store = Store::open(&fixture.path, moved).await.unwrap();
+    let store = open(&fixture.path, moved).await.unwrap();
     let device = add_device(&store, account, "phone").await.unwrap();
     assert!(device.tunnel_v4.to_string().starts_with("10.67."));
 }
@@ -161,11 +158,11 @@ async fn networks_are_known_before_the_store_is_opened() {
     assert_eq!(Store::recorded_pool(&path).await, None);
 
     let networks = pool("10.67.0.0/16", "fd66:7ac1:8::/64");
-    let store = Store::open(&path, networks).await.unwrap();
+    let store = open(&path, networks).await.unwrap();
     assert_eq!(Store::recorded_pool(&path).await, Some(networks));
     store.close().await;
     assert_eq!(Store::recorded_pool(&path).await, Some(networks));
-    Store::open(&path, networks).await.unwrap();
+    open(&path, networks).await.unwrap();
 }
 
 #[tokio::test]
@@ -173,12 +170,12 @@ async fn networks_can_grow_and_shrink_around_the_devices() {
     let fixture = Fixture::with_pool(pool("10.64.0.0/24", "fd66::/64")).await;
     let account = fixture.account().await;
     let device = add_device(&fixture.store, account, "phone").await.unwrap();
-    let grown = Store::open(&fixture.path, pool("10.64.0.0/10", "fd66::/64")).await.unwrap();
+    let grown = open(&fixture.path, pool("10.64.0.0/10", "fd66::/64")).await.unwrap();
     assert_eq!(grown.devices(account).await.unwrap(), [device]);
     let shrunk = pool("10.64.0.0/30", "fd66::/126");
-    Store::open(&fixture.path, shrunk).await.unwrap();
+    open(&fixture.path, shrunk).await.unwrap();
     add_device(&grown, account, "laptop").await.unwrap();
-    let error = Store::open(&fixture.path, shrunk).await.unwrap_err();
+    let error = open(&fixture.path, shrunk).await.unwrap_err();
     assert!(matches!(error, StoreError::PoolChanged));
 }
 
@@ -198,8 +195,7 @@ async fn removed_device_leaves_nothing_in_the_file() {
 #[tokio::test]
 async fn two_stores_on_one_file_see_each_others_accounts() {
     let fixture = Fixture::new().await;
-    let second =
-        Store::open(&fixture.path, pool("10.66.0.0/16", "fd66:7ac1:7::/64")).await.unwrap();
+    let second = open(&fixture.path, pool("10.66.0.0/16", "fd66:7ac1:7::/64")).await.unwrap();
     let account = fixture.account().await;
     add_device(&second, account, "phone").await.unwrap();
     add_account(&second, "bob@example.org").await;

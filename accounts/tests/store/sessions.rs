@@ -1,6 +1,8 @@
+use std::net::Ipv4Addr;
+
 use sqlx::Row;
 use tacit_accounts::StoreError;
-use tacit_keys::PresharedKey;
+use tacit_keys::{PresharedKey, data_key::Place};
 use tacit_messages::{DeviceId, UnixSeconds};
 
 use crate::{Fixture, NOW, add_device, ip, later, name, new_key};
@@ -23,7 +25,10 @@ async fn session_row_holds_only_account_times_and_ip() {
     assert_eq!(rows.len(), 1);
     assert_eq!(rows[0].get::<i64, _>("account_id"), account.0);
     assert_eq!(rows[0].get::<i64, _>("device_id").unsigned_abs(), device.id.0);
-    assert_eq!(rows[0].get::<String, _>("connecting_ip"), "192.0.2.7");
+    let place = Place { table: "sessions", column: "connecting_ip", row: rows[0].get("id") };
+    let sealed: Vec<u8> = rows[0].get("connecting_ip");
+    let opened = crate::data_keys(7).open(place, &sealed).unwrap();
+    assert_eq!(opened[..], "192.0.2.7".parse::<Ipv4Addr>().unwrap().to_ipv6_mapped().octets());
     assert_eq!(rows[0].get::<i64, _>("began_at").unsigned_abs(), NOW.0);
     assert_eq!(rows[0].get::<i64, _>("ended_at").unsigned_abs(), later(60).0);
 }

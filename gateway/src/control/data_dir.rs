@@ -1,4 +1,4 @@
-//! The directory that holds the store and the gateway's key, and belongs to one gateway at a time.
+//! The directory that holds the store and the keys, and belongs to one gateway at a time.
 
 use std::{
     fs::{DirBuilder, File, OpenOptions},

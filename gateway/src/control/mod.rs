@@ -2,10 +2,11 @@
 //!
 //! The start, in order: the tunnel networks are chosen and what the host lacks is found out before anything is
 //! changed; then the data directory is
-//! taken, the key and the store are opened, the admin socket is bound, the network is raised, and the forwarder is
+//! taken, the keys and the store are opened, the admin socket is bound, the network is raised, and the forwarder is
 //! started. The stop goes the same way back and leaves the host as it was.
 
 mod data_dir;
+mod data_key;
 mod departures;
 mod forwarder;
 mod forwarder_state;
@@ -21,7 +22,7 @@ use std::{io, sync::Arc, time::Duration};
 use anyhow::Context;
 use parking_lot::Mutex;
 use tacit_accounts::{Store, TunnelPool};
-use tacit_keys::{PrivateKey, PublicKey, gateway_key};
+use tacit_keys::{DataKeys, PrivateKey, PublicKey, gateway_key};
 use tacit_messages::{DeviceId, UnixSeconds, clock::Instant};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -87,8 +88,9 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     let host_settings = host_settings(&settings, networks);
     preflight(&host_settings).await?;
     let data_dir = DataDir::take(&settings.data_dir)?;
+    let data_keys = data_key::load_or_create(&data_key::path(&settings), &data_dir.store_path())?;
     let identity = gateway_key::load_or_create(&data_dir.key_path())?;
-    let store = open_store(&settings, networks, &data_dir).await?;
+    let store = open_store(&settings, networks, &data_dir, data_keys).await?;
     let (socket, listener) = AdminSocket::bind(&settings.socket)?;
 
     let running = Running::start(settings, networks, &host_settings, identity, store.clone()).await;
@@ -229,8 +231,9 @@ async fn open_store(
     settings: &Settings,
     networks: TunnelPool,
     data_dir: &DataDir,
+    data_keys: DataKeys,
 ) -> anyhow::Result<Store> {
-    let store = Store::open(&data_dir.store_path(), networks).await?;
+    let store = Store::open(&data_dir.store_path(), networks, data_keys).await?;
     let store = store.with_device_limit(settings.device_limit);
     let rows = store.close_open_sessions().await?;
     if rows > 0 {

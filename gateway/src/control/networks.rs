@@ -48,6 +48,8 @@ fn default_pair(number: u8) -> (Ipv4Net, Ipv6Net) {
 
 #[cfg(test)]
 mod tests {
+    use tacit_keys::{DataKey, DataKeys};
+
     use super::*;
 
     const STORED_V4: &str = "10.80.0.0/16";
@@ -56,8 +58,9 @@ mod tests {
     /// Settings with the data directory of a gateway that ran with networks of its own.
     async fn settings(directory: &tempfile::TempDir) -> Settings {
         let data_dir = directory.path().to_path_buf();
-        let store = Store::open(&data_dir::store_path(&data_dir), pool(STORED_V4, STORED_V6)).await;
-        store.unwrap().close().await;
+        let (path, pool) = (data_dir::store_path(&data_dir), pool(STORED_V4, STORED_V6));
+        let keys = DataKeys::new(DataKey::generate());
+        Store::open(&path, pool, keys).await.unwrap().close().await;
         Settings { data_dir, ..Settings::default() }
     }
 

@@ -1,0 +1,98 @@
+//! What the data directory shows to somebody who has stolen it, and what the gateway says of a wrong data key.
+
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use tacit_tests::{
+    Gateway, Lab, RawClient,
+    lab::{TARGET_V4, client_v4},
+    target::ECHO_PORT,
+};
+
+const EMAIL: &str = "someone.searchable@example.org";
+
+fn files(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let paths = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = paths
+        .filter(|path| path.is_file())
+        .map(|path| (path.clone(), fs::read(path).unwrap()))
+        .collect();
+    files.sort();
+    files
+}
+
+fn holds(bytes: &[u8], needle: &[u8]) -> bool {
+    bytes.windows(needle.len()).any(|window| window == needle)
+}
+
+/// Starts the gateway, which must refuse in one line, and returns the line.
+fn refusal(lab: &Lab, gateway: &Gateway<'_>) -> String {
+    let output = lab.gateway.output(&mut gateway.command());
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    stderr
+}
+
+#[test]
+fn data_directory_without_its_key_names_nobody() {
+    let lab = Lab::new(1);
+    let gateway = Gateway::start(&lab);
+    let config = gateway.customer(EMAIL);
+    let mut client = RawClient::new(&lab.clients[0], &config);
+    client.handshake();
+    assert!(client.echo((TARGET_V4, ECHO_PORT).into(), b"hello"));
+    let sessions = gateway.wait_for_sessions(EMAIL, 1);
+    let ip = client_v4(0, 2);
+    assert_eq!(sessions[0]["connecting_ip"], ip.to_string());
+    let secrets = [
+        EMAIL.as_bytes().to_vec(),
+        ip.to_string().into_bytes(),
+        ip.to_ipv6_mapped().octets().to_vec(),
+        config.preshared_key.to_vec(),
+    ];
+    let files = files(gateway.data_dir());
+    let found = |needle: &[u8]| files.iter().any(|(_, bytes)| holds(bytes, needle));
+    assert!(found(b"laptop"), "the search finds nothing at all");
+    for (number, secret) in secrets.iter().enumerate() {
+        assert!(!found(secret), "secret {number} is in the data directory");
+    }
+}
+
+#[test]
+fn wrong_data_key_is_refused_and_nothing_is_changed() {
+    let lab = Lab::new(0);
+    let mut gateway = Gateway::start(&lab);
+    gateway.add_account(EMAIL);
+    gateway.stop();
+    let key_path = gateway.data_dir().join("data.key");
+    let kept_path = lab.dir().join("kept.key");
+    let stored = |gateway: &Gateway<'_>| {
+        let mut files = files(gateway.data_dir());
+        files.retain(|(path, _)| *path != key_path);
+        files
+    };
+    let before = stored(&gateway);
+
+    fs::rename(&key_path, &kept_path).unwrap();
+    let line = refusal(&lab, &gateway);
+    assert!(line.contains("data.key is missing") && line.contains("--data-key"), "{line}");
+    assert!(!key_path.exists(), "a new key was made for a store that has one");
+
+    fs::write(&key_path, "uFOudy1rBMIfkEJr74vf6OkYTBu23eUjjmMWZuEVDnM=\n").unwrap();
+    let line = refusal(&lab, &gateway);
+    assert!(line.contains("chmod 600"), "{line}");
+    fs::set_permissions(&key_path, Permissions::from_mode(0o600)).unwrap();
+    let line = refusal(&lab, &gateway);
+    assert!(line.contains("another data key"), "{line}");
+    assert!(!line.contains("uFOu"), "{line}");
+    assert!(stored(&gateway) == before, "the data directory was changed");
+
+    let kept_path = kept_path.to_str().unwrap().to_owned();
+    let mut again = Gateway::stopped(&lab, "gateway", &["--data-key", &kept_path]);
+    again.run();
+    assert_eq!(again.json(&["account", "list"])[0]["email"], EMAIL);
+}
