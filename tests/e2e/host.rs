@@ -250,5 +250,5 @@ fn second_start_of_the_same_gateway_fails_and_leaves_the_first_alone() {
     let mut client = connect(&lab, &gateway, 0);
     assert_fails(&lab, quiet(&gateway, &[]), &[]);
     assert!(client.echo((TARGET_V4, ECHO_PORT).into(), b"still here"));
-    assert_eq!(gateway.json(&["status"])["sessions"], 1);
+    gateway.wait_for_live(1);
 }

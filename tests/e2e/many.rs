@@ -83,7 +83,6 @@ fn hundred_devices_move_data_without_cross_talk() {
         }
     });
 
-    thread::sleep(Duration::from_secs(2));
-    assert_eq!(gateway.json(&["status"])["sessions"], DEVICES);
+    gateway.wait_for_live(DEVICES as u64);
     assert_eq!(gateway.sessions(EMAIL).len(), DEVICES);
 }

@@ -228,6 +228,16 @@ impl<'lab> Gateway<'lab> {
         sessions
     }
 
+    /// Waits until `status` tells of `count` live sessions; totals come once a second.
+    ///
+    /// # Panics
+    /// If that takes more than five seconds.
+    pub fn wait_for_live(&self, count: u64) {
+        wait_until(&format!("{count} live sessions"), Duration::from_secs(5), || {
+            self.json(&["status"])["sessions"] == count
+        });
+    }
+
     /// How many packets were dropped for `reason`; totals come once a second.
     ///
     /// # Panics
