@@ -112,6 +112,8 @@ fn measure(
     report: &mut Report,
 ) -> Result<()> {
     let lab = Lab::new(2);
+    // Offloads are off in the lab so that wrong checksums show; real network cards have them.
+    lab.gateway.sh("ethtool -K uplink tx on >/dev/null");
     lab.target_namespace.sh("ethtool -K wan tx on >/dev/null");
     let running = subject.start(&lab, if options.unpinned { 2 } else { 1 })?;
     let (client_cpu, confined) = if options.unpinned {
