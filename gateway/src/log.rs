@@ -70,6 +70,11 @@ pub(crate) fn forwarder_silent(silence: Duration) {
     error!(seconds = silence.as_secs(), "the forwarder hangs and is killed");
 }
 
+/// The forwarder said more than sessions justify, or what it cannot know, and is killed.
+pub(crate) fn forwarder_flagged(reason: &'static str) {
+    error!(reason, "the forwarder said more than it may and is killed");
+}
+
 /// The link to the forwarder failed, so it is killed.
 pub(crate) fn link_failed(problem: &dyn Display) {
     error!(error = %problem, "the forwarder is killed");

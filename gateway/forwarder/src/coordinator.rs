@@ -7,7 +7,8 @@ use rustix::{
     process::setpriority_process,
 };
 use tacit_messages::{
-    DeviceId, DropReason, FromForwarder, PublicKey, ToForwarder, Totals, clock::Instant,
+    DeviceId, DropReason, FromForwarder, PublicKey, ToForwarder, Totals, bounds::TOTALS_INTERVAL,
+    clock::Instant,
 };
 
 use crate::{
@@ -26,8 +27,6 @@ use crate::{
 /// How often timers run; WireGuard's are whole seconds.
 const TICK: Duration = Duration::from_millis(250);
 const TICK_TIMESPEC: Timespec = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
-/// How often control hears the totals.
-const TOTALS_INTERVAL: Duration = Duration::from_secs(1);
 /// Handshake messages per turn, about 10 ms of work.
 const HANDSHAKES_PER_TURN: usize = 64;
 /// Workers come first when cores are scarce.
@@ -149,6 +148,9 @@ impl<'a> Coordinator<'a> {
         else {
             return;
         };
+        if !self.state.may_begin_session(now) {
+            return self.state.coordinator_counters().dropped(DropReason::LookupLimit);
+        }
         self.drop_device(credentials.device, now);
         self.drop_slot(slot, now);
         self.state.peers.insert(slot, self.identity.peer(slot, credentials, now));

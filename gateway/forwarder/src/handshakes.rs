@@ -176,7 +176,8 @@ impl Handshakes<'_> {
 
     fn confirmed(&self, peer: &mut Peer, endpoint: Endpoint) {
         self.state.coordinator_counters().handshake();
-        if let Some(news) = peer.authenticated(endpoint, self.now) {
+        let may_roam = || self.state.may_begin_session(self.now);
+        if let Some(news) = peer.authenticated(endpoint, self.now, may_roam) {
             self.state.tell(news);
         }
         if let Some(socket) = self.io.socket(endpoint) {

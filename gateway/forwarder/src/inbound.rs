@@ -137,7 +137,8 @@ fn transport<'a>(
 
     if !held.heard {
         held.heard = true;
-        if let Some(news) = peer.authenticated(outer.endpoint, outer.now) {
+        let may_roam = || state.may_begin_session(outer.now);
+        if let Some(news) = peer.authenticated(outer.endpoint, outer.now, may_roam) {
             state.tell(news);
         }
         if peer.has_queued() {

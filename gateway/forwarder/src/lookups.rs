@@ -2,12 +2,10 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use tacit_messages::{DropReason, PublicKey, clock::Instant};
+use tacit_messages::{DropReason, PublicKey, bounds::LOOKUPS_PER_SECOND, clock::Instant};
 
 use crate::inbox::HandshakeMessage;
 
-/// Look-ups that control is asked for per second at the most, whoever sends handshakes.
-pub const LOOKUPS_PER_SECOND: u32 = 1_000;
 /// How long an unknown key is remembered: a little less than the 5 s after which a client tries again.
 pub const UNKNOWN_LIFETIME: Duration = Duration::from_secs(4);
 /// How long a handshake waits for control's answer: when a client tries again after 5 s, control is asked again.

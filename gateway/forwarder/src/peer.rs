@@ -150,15 +150,16 @@ impl Peer {
     }
 
     /// Notes an authenticated packet that cannot be a replay: moves the endpoint and
-    /// returns what control must hear.
+    /// returns what control must hear. `may_roam` is that of [`Session::authenticated`].
     pub fn authenticated(
         &mut self,
         endpoint: Endpoint,
         now: Instant,
+        may_roam: impl FnOnce() -> bool,
     ) -> Option<Vec<FromForwarder>> {
         self.endpoint = Some(endpoint);
         let connecting_ip = ConnectingIp::new(endpoint.ip());
-        let change = self.session.authenticated(connecting_ip, now)?;
+        let change = self.session.authenticated(connecting_ip, now, may_roam)?;
         let began = FromForwarder::SessionBegan {
             device: self.device,
             connecting_ip,

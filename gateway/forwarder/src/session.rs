@@ -2,14 +2,11 @@
 
 use std::time::Duration;
 
-use tacit_messages::{ConnectingIp, clock::Instant};
+use tacit_messages::{ConnectingIp, bounds::ROAM_INTERVAL, clock::Instant};
 
 /// Age after which a session key must not be used (REJECT_AFTER_TIME, WireGuard paper section 6.2); a device
 /// that has not been heard for as long is forgotten.
 pub const REJECT_AFTER_TIME: Duration = Duration::from_secs(180);
-
-/// A client that flaps between addresses makes at most one session in this time.
-pub const ROAM_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What an authenticated packet changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,8 +59,14 @@ impl Session {
         self.initiated = now;
     }
 
-    /// Notes an authenticated packet that cannot be a replay.
-    pub fn authenticated(&mut self, source: ConnectingIp, now: Instant) -> Option<Change> {
+    /// Notes an authenticated packet that cannot be a replay. `may_roam` is asked before the session moves: if all
+    /// devices together move more often than control may be told, this one stays where it was.
+    pub fn authenticated(
+        &mut self,
+        source: ConnectingIp,
+        now: Instant,
+        may_roam: impl FnOnce() -> bool,
+    ) -> Option<Change> {
         let last_seen = std::mem::replace(&mut self.last_seen, now);
         let Some(from) = &mut self.from else {
             self.from = Some(From { connecting_ip: source, roamed: None });
@@ -71,6 +74,10 @@ impl Session {
         };
         let flaps = from.roamed.is_some_and(|roamed| now.since(roamed) < ROAM_INTERVAL);
         if from.connecting_ip == source || flaps {
+            return None;
+        }
+        if !may_roam() {
+            from.roamed = Some(now);
             return None;
         }
         *from = From { connecting_ip: source, roamed: Some(now) };
@@ -112,26 +119,37 @@ mod tests {
     fn rekey_changes_nothing() {
         let start = Instant::now();
         let mut session = Session::new(start);
-        assert_eq!(session.authenticated(ip(1), start), Some(Change::Began));
+        assert_eq!(session.authenticated(ip(1), start, || true), Some(Change::Began));
         session.handshake(start + seconds(120));
-        assert_eq!(session.authenticated(ip(1), start + seconds(120)), None);
+        assert_eq!(session.authenticated(ip(1), start + seconds(120), || true), None);
     }
 
     #[test]
     fn roaming_ends_the_session_at_the_packet_before() {
         let start = Instant::now();
         let mut session = Session::new(start);
-        session.authenticated(ip(1), start);
-        session.authenticated(ip(1), start + seconds(5));
-        let change = session.authenticated(ip(2), start + seconds(7));
+        session.authenticated(ip(1), start, || true);
+        session.authenticated(ip(1), start + seconds(5), || true);
+        let change = session.authenticated(ip(2), start + seconds(7), || true);
         assert_eq!(change, Some(Change::Roamed { last_seen: start + seconds(5) }));
+    }
+
+    #[test]
+    fn session_stays_where_it_was_while_too_many_devices_move() {
+        let start = Instant::now();
+        let mut session = Session::new(start);
+        session.authenticated(ip(1), start, || true);
+        assert_eq!(session.authenticated(ip(2), start + seconds(1), || false), None);
+        assert_eq!(session.authenticated(ip(2), start + seconds(2), || true), None);
+        let change = session.authenticated(ip(2), start + seconds(11), || true);
+        assert_eq!(change, Some(Change::Roamed { last_seen: start + seconds(2) }));
     }
 
     #[test]
     fn a_handshake_keeps_the_device_but_is_not_seen_in_the_record() {
         let start = Instant::now();
         let mut session = Session::new(start);
-        session.authenticated(ip(1), start);
+        session.authenticated(ip(1), start, || true);
         session.handshake(start + seconds(100));
         assert!(!session.is_over(start + REJECT_AFTER_TIME));
         assert_eq!(session.last_seen(), start);
@@ -141,7 +159,7 @@ mod tests {
     fn a_silent_device_is_forgotten_after_180_seconds() {
         let start = Instant::now();
         let mut session = Session::new(start);
-        session.authenticated(ip(1), start + seconds(20));
+        session.authenticated(ip(1), start + seconds(20), || true);
         assert!(!session.is_over(start + seconds(199)));
         assert!(session.is_over(start + seconds(200)));
     }
@@ -156,7 +174,7 @@ mod tests {
             let mut roams = Vec::new();
             for (pause, from) in steps {
                 now = now + Duration::from_millis(pause);
-                if let Some(Change::Roamed { .. }) = session.authenticated(ip(from), now) {
+                if let Some(Change::Roamed { .. }) = session.authenticated(ip(from), now, || true) {
                     roams.push(now);
                 }
             }

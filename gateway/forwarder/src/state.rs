@@ -1,6 +1,7 @@
 //! What all threads of the forwarder share.
 
-use tacit_messages::FromForwarder;
+use parking_lot::Mutex;
+use tacit_messages::{FromForwarder, bounds::Bucket, clock::Instant};
 
 use crate::{
     counters::Counters,
@@ -27,6 +28,8 @@ pub struct State {
     pub inbox: Inbox,
     /// One set per worker, then the coordinator's.
     pub counters: Box<[Counters]>,
+    /// Sessions of all devices that may begin.
+    sessions: Mutex<Bucket>,
 }
 
 impl State {
@@ -44,6 +47,7 @@ impl State {
             mtu: usize::from(settings.mtu),
             inbox: Inbox::new()?,
             counters: (0..=settings.workers).map(|_| Counters::default()).collect(),
+            sessions: Mutex::new(Bucket::of_sessions(pool.capacity(), Instant::now())),
         })
     }
 
@@ -51,6 +55,11 @@ impl State {
     #[must_use]
     pub fn coordinator_counters(&self) -> &Counters {
         &self.counters[self.counters.len() - 1]
+    }
+
+    /// Counts the begin of a session, if control may be told of one more.
+    pub fn may_begin_session(&self, now: Instant) -> bool {
+        self.sessions.lock().take(now)
     }
 
     /// Leaves messages for control.

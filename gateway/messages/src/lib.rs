@@ -4,8 +4,9 @@
 //! vocabulary between them. A message is [`SIZE`] bytes on a `SOCK_SEQPACKET` socket: version, kind, then the
 //! fields in order, big-endian, the rest zero. There is no string and no byte vector in it; a key is a key.
 //! [`wire`] turns messages into bytes and back, [`totals`] has the whole-gateway counters, [`seal`] the parts of the
-//! forwarder's seal, [`clock`] the time.
+//! forwarder's seal, [`bounds`] how much may be said, [`clock`] the time.
 
+pub mod bounds;
 pub mod clock;
 pub mod seal;
 mod sealed;

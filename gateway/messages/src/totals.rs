@@ -32,7 +32,7 @@ drop_reasons! {
     InvalidMac = "invalid_mac",
     /// A handshake from a key that nobody may connect with.
     UnknownKey = "unknown_key",
-    /// More unknown keys arrived than may be looked up.
+    /// More keys arrived than may be looked up, or let in.
     LookupLimit = "lookup_limit",
     /// A handshake message that did not authenticate or was replayed.
     HandshakeRejected = "handshake_rejected",

@@ -127,6 +127,8 @@ pub(crate) struct ForwarderStatus {
     pub(crate) pid: Option<u32>,
     /// How often it had to be started again.
     pub(crate) restarts: u64,
+    /// How often it was ended because it said more than it may.
+    pub(crate) flagged: u64,
     /// When it started.
     pub(crate) since: Rfc3339,
 }

@@ -59,9 +59,13 @@ fn forwarder(status: &Status) -> String {
         1 => ", restarted once".into(),
         restarts => format!(", restarted {restarts} times"),
     };
+    let flagged = match forwarder.flagged {
+        0 => String::new(),
+        flagged => format!(", of these {flagged} because it said more than it may"),
+    };
     match forwarder.pid {
-        Some(pid) => format!("pid {pid} since {}{restarts}", forwarder.since),
-        None => format!("starting again{restarts}"),
+        Some(pid) => format!("pid {pid} since {}{restarts}{flagged}", forwarder.since),
+        None => format!("starting again{restarts}{flagged}"),
     }
 }
 

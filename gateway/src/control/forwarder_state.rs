@@ -15,6 +15,7 @@ pub(crate) struct ForwarderState {
 struct Inner {
     pid: Option<u32>,
     restarts: u64,
+    flagged: u64,
     since: UnixSeconds,
     /// Counters of the forwarders before this one.
     before: Totals,
@@ -25,7 +26,7 @@ impl ForwarderState {
     /// The state before the first forwarder.
     pub(crate) fn new(since: UnixSeconds) -> Self {
         let (before, now) = (Totals::default(), Totals::default());
-        Self { inner: Mutex::new(Inner { pid: None, restarts: 0, since, before, now }) }
+        Self { inner: Mutex::new(Inner { pid: None, restarts: 0, flagged: 0, since, before, now }) }
     }
 
     /// Notes that the first forwarder runs.
@@ -40,6 +41,11 @@ impl ForwarderState {
         (inner.pid, inner.since) = (pid, since);
         inner.restarts += 1;
         inner.restarts
+    }
+
+    /// Notes that the forwarder said more than it may.
+    pub(crate) fn flagged(&self) {
+        self.inner.lock().flagged += 1;
     }
 
     /// Notes that the forwarder is gone; its counters are kept.
@@ -63,7 +69,12 @@ impl ForwarderState {
     /// Which process the forwarder is.
     pub(crate) fn status(&self) -> ForwarderStatus {
         let inner = self.inner.lock();
-        ForwarderStatus { pid: inner.pid, restarts: inner.restarts, since: inner.since.into() }
+        ForwarderStatus {
+            pid: inner.pid,
+            restarts: inner.restarts,
+            flagged: inner.flagged,
+            since: inner.since.into(),
+        }
     }
 
     /// Counters since the gateway started.
@@ -87,12 +98,17 @@ impl ForwarderState {
 /// Adds the counters of two forwarders; the sessions are those of `now`.
 fn sum(before: &Totals, now: &Totals) -> Totals {
     let mut sum = now.clone();
-    sum.inbound_packets += before.inbound_packets;
-    sum.inbound_bytes += before.inbound_bytes;
-    sum.outbound_packets += before.outbound_packets;
-    sum.outbound_bytes += before.outbound_bytes;
-    sum.handshakes += before.handshakes;
-    sum.drops.iter_mut().zip(before.drops).for_each(|(sum, before)| *sum += before);
+    let counters = [
+        (&mut sum.inbound_packets, before.inbound_packets),
+        (&mut sum.inbound_bytes, before.inbound_bytes),
+        (&mut sum.outbound_packets, before.outbound_packets),
+        (&mut sum.outbound_bytes, before.outbound_bytes),
+        (&mut sum.handshakes, before.handshakes),
+    ];
+    let drops = sum.drops.iter_mut().zip(before.drops);
+    for (sum, before) in counters.into_iter().chain(drops) {
+        *sum = sum.saturating_add(before);
+    }
     sum
 }
 
@@ -119,6 +135,16 @@ mod tests {
         assert_eq!(state.totals().inbound_packets, 15);
         assert_eq!(state.totals().drops["malformed"], 3);
         assert_eq!(state.sessions(), 3);
+    }
+
+    #[test]
+    fn counters_of_a_lying_forwarder_do_no_harm() {
+        let state = ForwarderState::new(UnixSeconds(0));
+        for _ in 0..2 {
+            state.counted(totals(u64::MAX, u64::MAX));
+            state.died();
+        }
+        assert_eq!(state.totals().inbound_packets, u64::MAX);
     }
 
     #[test]

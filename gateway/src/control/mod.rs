@@ -10,6 +10,8 @@ mod data_key;
 mod departures;
 mod forwarder;
 mod forwarder_state;
+mod hearing;
+mod limits;
 mod link;
 mod lookup;
 mod networks;
@@ -33,8 +35,8 @@ use tokio::{
 
 use self::{
     data_dir::DataDir, departures::Departures, forwarder::Forwarder,
-    forwarder_state::ForwarderState, outbox::Outbox, session_writer::SessionWriter,
-    supervisor::Supervisor,
+    forwarder_state::ForwarderState, hearing::Hearing, outbox::Outbox,
+    session_writer::SessionWriter, supervisor::Supervisor,
 };
 use crate::{
     admin::{server, socket::AdminSocket},
@@ -153,11 +155,13 @@ impl Running {
             networks,
             network,
             identity,
-            lookups: lookup::start(store.clone(), Arc::clone(&outbox)),
+            hearing: Hearing {
+                lookups: lookup::start(store.clone(), Arc::clone(&outbox)),
+                sessions: SessionWriter::start(store),
+                state: Arc::clone(&gateway.forwarder),
+                departures: Arc::new(Mutex::new(Departures::default())),
+            },
             outbox,
-            sessions: SessionWriter::start(store),
-            state: Arc::clone(&gateway.forwarder),
-            departures: Arc::new(Mutex::new(Departures::default())),
         };
         match supervisor.start().await {
             Ok(forwarder) => Ok(Self { gateway, supervisor, forwarder }),
@@ -173,7 +177,7 @@ impl Running {
         let Self { gateway, supervisor, forwarder } = self;
         let store = &gateway.store;
         let alive = note_alive(store.clone());
-        let cleaning = clean_departed(store.clone(), Arc::clone(&supervisor.departures));
+        let cleaning = clean_departed(store.clone(), Arc::clone(&supervisor.hearing.departures));
         let mut late = stop.clone();
         tokio::select! {
             () = supervisor.run(forwarder, &mut stop) => {}
@@ -184,11 +188,11 @@ impl Running {
 
         alive.abort();
         cleaning.abort();
-        supervisor.sessions.finish(STOP_PATIENCE).await;
+        supervisor.hearing.sessions.finish(STOP_PATIENCE).await;
         if let Err(error) = store.alive(UnixSeconds::now()).await {
             log::alive_not_written(&error);
         }
-        let gone = supervisor.departures.lock().take_all();
+        let gone = supervisor.hearing.departures.lock().take_all();
         if timeout(STOP_PATIENCE, forget(store, gone)).await.is_err() {
             log::stop_failed(&"not all connection-tracking entries are deleted");
         }

@@ -7,10 +7,11 @@
 
 use std::sync::Arc;
 
-use tacit_messages::{DeviceId, ToForwarder};
+use parking_lot::Mutex as SyncMutex;
+use tacit_messages::{DeviceId, ToForwarder, clock::Instant};
 use tokio::sync::Mutex;
 
-use super::link::Link;
+use super::{limits::Limits, link::Link};
 
 /// The way to the forwarder of the moment.
 #[derive(Debug, Default)]
@@ -20,9 +21,16 @@ pub(crate) struct Outbox {
 
 #[derive(Debug, Default)]
 struct Current {
-    link: Option<Arc<Link>>,
+    to: Option<Listener>,
     forwarder: u64,
     revocations: u64,
+}
+
+/// A forwarder, and what it may say.
+#[derive(Debug)]
+struct Listener {
+    link: Arc<Link>,
+    limits: Arc<SyncMutex<Limits>>,
 }
 
 /// States before which revocation, and for which forwarder, a look-up began.
@@ -44,35 +52,39 @@ pub(crate) enum Answered {
 }
 
 impl Outbox {
-    /// Sends to the forwarder at `link` from here on; returns its number.
-    pub(crate) async fn attach(&self, link: Arc<Link>) -> u64 {
+    /// Sends to the forwarder at `link` from here on, which may speak of the devices that it is told of; returns its
+    /// number.
+    pub(crate) async fn attach(&self, link: Arc<Link>, limits: Arc<SyncMutex<Limits>>) -> u64 {
         let mut current = self.current.lock().await;
-        current.link = Some(link);
+        current.to = Some(Listener { link, limits });
         current.forwarder += 1;
         current.forwarder
     }
 
     /// Sends to nobody from here on.
     pub(crate) async fn detach(&self) {
-        self.current.lock().await.link = None;
+        self.current.lock().await.to = None;
     }
 
     /// Takes a ticket for a look-up that `forwarder` asked for; take it before the store is read.
     pub(crate) async fn ticket(&self, forwarder: u64) -> Option<Ticket> {
         let current = self.current.lock().await;
-        let is_there = current.forwarder == forwarder && current.link.is_some();
+        let is_there = current.forwarder == forwarder && current.to.is_some();
         is_there.then_some(Ticket { forwarder, revocations: current.revocations })
     }
 
     /// Sends the answer of the look-up that `ticket` was taken for, if it still holds.
     pub(crate) async fn answer(&self, ticket: Ticket, answer: &ToForwarder) -> Answered {
         let current = self.current.lock().await;
-        let Some(link) = &current.link else { return Answered::Gone };
+        let Some(Listener { link, limits }) = &current.to else { return Answered::Gone };
         if current.forwarder != ticket.forwarder {
             return Answered::Gone;
         }
         if current.revocations != ticket.revocations {
             return Answered::Stale;
+        }
+        if let ToForwarder::Device { device, .. } = answer {
+            limits.lock().told(*device, Instant::now());
         }
         match link.send(answer).await {
             Ok(()) => Answered::Sent,
@@ -86,7 +98,7 @@ impl Outbox {
     pub(crate) async fn revoke(&self, device: DeviceId) {
         let mut current = self.current.lock().await;
         current.revocations += 1;
-        if let Some(link) = &current.link {
+        if let Some(Listener { link, .. }) = &current.to {
             let _ = link.send(&ToForwarder::Revoked { device }).await;
         }
     }
@@ -110,10 +122,14 @@ mod tests {
         ToForwarder::decode(&bytes).ok()
     }
 
+    fn limits() -> Arc<SyncMutex<Limits>> {
+        Arc::new(SyncMutex::new(Limits::new(256, Instant::now())))
+    }
+
     async fn outbox() -> (Outbox, u64, OwnedFd) {
         let (link, theirs) = Link::pair().unwrap();
         let outbox = Outbox::default();
-        let forwarder = outbox.attach(Arc::new(link)).await;
+        let forwarder = outbox.attach(Arc::new(link), limits()).await;
         (outbox, forwarder, theirs)
     }
 
@@ -144,7 +160,7 @@ mod tests {
         outbox.detach().await;
         assert_eq!(outbox.answer(ticket, &ANSWER).await, Answered::Gone);
         let (link, next) = Link::pair().unwrap();
-        outbox.attach(Arc::new(link)).await;
+        outbox.attach(Arc::new(link), limits()).await;
         assert_eq!(outbox.answer(ticket, &ANSWER).await, Answered::Gone);
         assert!(outbox.ticket(forwarder).await.is_none());
         assert!(arrived(&next).is_none());

@@ -1,39 +1,28 @@
-//! Keeps a forwarder running: starts it, hears it, ends its sessions when it dies, and starts the next one.
+//! Keeps a forwarder running: starts it, has it heard, ends its sessions when it dies, and starts the next one.
 
-use std::{
-    future::{Future, pending},
-    pin::pin,
-    process::ExitStatus,
-    sync::Arc,
-    time::Duration,
-};
+use std::{future::pending, process::ExitStatus, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tacit_accounts::TunnelPool;
 use tacit_keys::PrivateKey;
-use tacit_messages::{FromForwarder, ToForwarder, UnixSeconds, clock::Instant};
+use tacit_messages::{ToForwarder, UnixSeconds, clock::Instant};
 use tokio::{
-    sync::{mpsc, watch},
+    sync::watch,
     time::{sleep, timeout},
 };
 
 use super::{
-    departures::Departures,
     forwarder::{Forwarder, ForwarderError},
-    forwarder_state::ForwarderState,
-    link::{Link, LinkError},
-    lookup::WhoIs,
+    hearing::{End, Hearing, SILENCE, Speaker},
+    limits::Limits,
     outbox::Outbox,
-    session_writer::{SessionChange, SessionWriter},
+    session_writer::SessionChange,
 };
 use crate::{
     config::Settings,
     host::{HostError, Network},
     log,
 };
-
-/// How long the forwarder may say nothing: it sends totals each second.
-const SILENCE: Duration = Duration::from_secs(15);
 
 /// How long the forwarder may take to end its sessions when the gateway stops.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
@@ -56,14 +45,8 @@ pub(crate) struct Supervisor {
     pub(crate) identity: PrivateKey,
     /// Where revocations and answers to `WhoIs` are sent.
     pub(crate) outbox: Arc<Outbox>,
-    /// Where `WhoIs` is answered.
-    pub(crate) lookups: mpsc::Sender<WhoIs>,
-    /// Where sessions are written.
-    pub(crate) sessions: SessionWriter,
-    /// What `status` says.
-    pub(crate) state: Arc<ForwarderState>,
-    /// Whose connection-tracking entries are to be deleted.
-    pub(crate) departures: Arc<Mutex<Departures>>,
+    /// Where what it says goes.
+    pub(crate) hearing: Hearing,
 }
 
 /// Why there is no forwarder.
@@ -91,14 +74,6 @@ impl StartError {
     }
 }
 
-/// Why no more comes from a forwarder.
-enum End {
-    Stopped,
-    Closed,
-    Silent,
-    Broken(LinkError),
-}
-
 impl Supervisor {
     /// Makes the tunnel and starts a forwarder for it.
     ///
@@ -111,14 +86,18 @@ impl Supervisor {
 
     /// Keeps a forwarder running, `first` to begin with, until `stop` says so.
     pub(crate) async fn run(&self, first: Forwarder, stop: &mut watch::Receiver<bool>) {
-        self.state.started(first.pid(), UnixSeconds::now());
+        self.hearing.state.started(first.pid(), UnixSeconds::now());
         let mut forwarder = first;
         let mut backoff = Backoff::default();
         loop {
             let began = Instant::now();
-            let number = self.outbox.attach(Arc::clone(forwarder.link())).await;
-            match self.hear(forwarder.link(), number, stopped(stop)).await {
-                End::Stopped => return self.stop(forwarder, number).await,
+            let limits = Limits::new(self.addresses(), began);
+            let limits = Arc::new(Mutex::new(limits));
+            let number =
+                self.outbox.attach(Arc::clone(forwarder.link()), Arc::clone(&limits)).await;
+            let speaker = Speaker { link: forwarder.link(), number, limits: &limits };
+            match self.hearing.hear(speaker, stopped(stop)).await {
+                End::Stopped => return self.stop(forwarder, number, &limits).await,
                 end => self.bury(forwarder, end).await,
             }
             let wait = backoff.after(Instant::now().since(began));
@@ -126,63 +105,34 @@ impl Supervisor {
                 next = self.start_again(wait, &mut backoff) => next,
                 () = stopped(stop) => return,
             };
-            let restarts = self.state.restarted(next.pid(), UnixSeconds::now());
+            let restarts = self.hearing.state.restarted(next.pid(), UnixSeconds::now());
             log::forwarder_restarted(restarts, next.pid().unwrap_or_default());
             forwarder = next;
         }
     }
 
-    /// Does what the forwarder says until no more comes or `stop` is done; what was received is always done.
-    async fn hear(&self, link: &Link, number: u64, stop: impl Future<Output = ()>) -> End {
-        let mut stop = pin!(stop);
-        loop {
-            let received = tokio::select! {
-                received = timeout(SILENCE, link.receive()) => received,
-                () = &mut stop => return End::Stopped,
-            };
-            match received {
-                Ok(Ok(Some(message))) => self.handle(message, number).await,
-                Ok(Ok(None)) => return End::Closed,
-                Ok(Err(error)) => return End::Broken(error),
-                Err(_) => return End::Silent,
-            }
-        }
-    }
-
-    async fn handle(&self, message: FromForwarder, number: u64) {
-        match message {
-            // Only said at the start, which is over.
-            FromForwarder::Ready | FromForwarder::SealFailed { .. } => {}
-            FromForwarder::WhoIs { public_key } => {
-                // Without a place the key is asked again by the client's next handshake.
-                let _ = self.lookups.try_send(WhoIs { forwarder: number, public_key });
-            }
-            FromForwarder::SessionBegan { device, connecting_ip, at } => {
-                self.departures.lock().began(device);
-                self.sessions.write(SessionChange::Began { device, connecting_ip, at }).await;
-            }
-            FromForwarder::SessionEnded { device, last_seen_at } => {
-                self.departures.lock().ended(device, Instant::now());
-                self.sessions.write(SessionChange::Ended { device, last_seen_at }).await;
-            }
-            FromForwarder::Totals(totals) => self.state.counted(*totals),
-            FromForwarder::Fault { file, line } => {
-                log::forwarder_fault(tacit_forwarder::source_file(file), line);
-            }
-        }
+    /// How many addresses the tunnel network has; every session has one.
+    fn addresses(&self) -> u32 {
+        let host_bits = u32::BITS - u32::from(self.networks.v4().prefix_len());
+        1_u32.checked_shl(host_bits).unwrap_or(u32::MAX)
     }
 
     /// Ends what is left of a forwarder that is dead, or that has to be killed, and its sessions.
     async fn bury(&self, mut forwarder: Forwarder, end: End) {
         let died_at = UnixSeconds::now();
         let status = match end {
-            End::Closed | End::Stopped => forwarder.end().await,
+            End::Closed | End::Stopped | End::Fault => forwarder.end().await,
             End::Silent => {
                 log::forwarder_silent(SILENCE);
                 forwarder.kill().await
             }
             End::Broken(error) => {
                 log::link_failed(&error);
+                forwarder.kill().await
+            }
+            End::Excess(excess) => {
+                self.hearing.state.flagged();
+                log::forwarder_flagged(excess.name());
                 forwarder.kill().await
             }
         };
@@ -192,9 +142,9 @@ impl Supervisor {
     async fn all_ended(&self, died_at: UnixSeconds, status: Option<ExitStatus>) {
         log::forwarder_died(status);
         self.outbox.detach().await;
-        self.state.died();
-        self.departures.lock().all_ended(Instant::now());
-        self.sessions.write(SessionChange::AllEnded { at: died_at }).await;
+        self.hearing.state.died();
+        self.hearing.departures.lock().all_ended(Instant::now());
+        self.hearing.sessions.write(SessionChange::AllEnded { at: died_at }).await;
     }
 
     async fn start_again(&self, wait: Duration, backoff: &mut Backoff) -> Forwarder {
@@ -212,11 +162,11 @@ impl Supervisor {
     }
 
     /// Has the forwarder end its sessions and exit.
-    async fn stop(&self, mut forwarder: Forwarder, number: u64) {
+    async fn stop(&self, mut forwarder: Forwarder, number: u64, limits: &Mutex<Limits>) {
         let link = Arc::clone(forwarder.link());
         let farewell = async {
             let _ = link.send(&ToForwarder::Shutdown).await;
-            self.hear(&link, number, pending()).await
+            self.hearing.hear(Speaker { link: &link, number, limits }, pending()).await
         };
         let status = match timeout(STOP_PATIENCE, farewell).await {
             Ok(End::Closed) => forwarder.end().await,
@@ -224,7 +174,7 @@ impl Supervisor {
         };
         if status.is_some_and(|status| status.success()) {
             self.outbox.detach().await;
-            return self.state.died();
+            return self.hearing.state.died();
         }
         self.all_ended(UnixSeconds::now(), status).await;
     }
