@@ -16,6 +16,12 @@ mod rfc3339;
 
 use std::process::ExitCode;
 
+use tacit_forwarder::wiping::WipingAllocator;
+
+/// What either process no longer needs is overwritten as it is freed.
+#[global_allocator]
+static ALLOCATOR: WipingAllocator = WipingAllocator;
+
 fn main() -> ExitCode {
     cli::run()
 }

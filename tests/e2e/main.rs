@@ -12,6 +12,7 @@ mod hostile;
 mod isolation;
 mod lab_check;
 mod many;
+mod memory;
 mod restarts;
 mod seal;
 mod sessions;

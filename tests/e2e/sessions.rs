@@ -13,6 +13,7 @@ use tacit_tests::{
 };
 
 use crate::{
+    memory::Traces,
     store,
     times::{assert_between, seconds},
 };
@@ -68,7 +69,8 @@ fn silent_session_ends_at_its_last_packet() {
     let gateway = Gateway::start(&lab);
     let mut client = RawClient::new(&lab.clients[0], &gateway.customer(EMAIL));
     client.handshake();
-    assert!(client.echo((TARGET_V4, ECHO_PORT).into(), b"hello"));
+    let traces = Traces::of(&mut client, client_v4(0, 2).into());
+    traces.assert_found(&lab, &gateway, &mut client);
     let last_packet = UnixSeconds::now();
 
     thread::sleep(Duration::from_secs(170));
@@ -79,6 +81,8 @@ fn silent_session_ends_at_its_last_packet() {
     assert!(open[0]["ended_at"].is_null(), "{open:?}");
     assert_between(&ended[0]["ended_at"], last_packet, last_packet);
     assert_eq!(gateway.json(&["status"])["sessions"], 0);
+    let left = traces.found(&lab, &gateway);
+    assert!(left.is_empty(), "the forwarder still has {left:?}");
 }
 
 #[test]

@@ -8,6 +8,7 @@ pub mod config;
 pub mod dns;
 pub mod gateway;
 pub mod lab;
+pub mod memory;
 pub mod namespace;
 pub mod noise;
 pub mod packet;

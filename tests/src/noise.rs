@@ -175,6 +175,12 @@ impl Session {
         message
     }
 
+    /// The keys of messages from this end and to it.
+    #[must_use]
+    pub fn keys(&self) -> [[u8; 32]; 2] {
+        [self.send_key, self.receive_key]
+    }
+
     /// Opens a transport message for this session.
     #[must_use]
     pub fn open(&self, message: &[u8]) -> Option<Vec<u8>> {

@@ -38,6 +38,8 @@ const TCP_PSH: u8 = 0x08;
 pub struct Coalescer {
     arena: Vec<u8>,
     used: usize,
+    /// The most that was used since the arena was wiped.
+    most_used: usize,
     pieces: Vec<Piece>,
     writes: Vec<Write>,
     /// Indices into `writes` of those that may still grow, latest last.
@@ -97,6 +99,7 @@ impl Coalescer {
         Self {
             arena: vec![0; ARENA_LEN],
             used: 0,
+            most_used: 0,
             pieces: Vec::with_capacity(ARENA_LEN / 64),
             writes: Vec::with_capacity(ARENA_LEN / 64),
             open: Vec::with_capacity(MAX_OPEN),
@@ -242,11 +245,19 @@ impl Coalescer {
                 }
             }
         }
+        self.most_used = self.most_used.max(self.used);
         self.used = 0;
         self.pieces.clear();
         self.writes.clear();
         self.open.clear();
         flushed
+    }
+
+    /// Overwrites the packets that were written, and one that was decrypted and not taken.
+    pub fn wipe(&mut self) {
+        let most = self.arena.len().min(self.most_used + MAX_PACKET);
+        self.arena[self.used..most].fill(0);
+        self.most_used = 0;
     }
 
     fn write(&mut self, write: Write, tun: BorrowedFd<'_>) -> Result<(), Errno> {

@@ -22,6 +22,7 @@ use crate::{
     peers::Slot,
     sources::Sources,
     state::State,
+    wiping,
 };
 
 /// How often timers run; WireGuard's are whole seconds.
@@ -43,12 +44,26 @@ pub struct Coordinator<'a> {
     live: HashMap<PublicKey, Live>,
     keys: HashMap<DeviceId, PublicKey>,
     sessions: u64,
+    last_tick: Instant,
+    last_totals: Instant,
+    /// Whether a device was dropped whose traces are still to be overwritten.
+    forgot: bool,
 }
 
 #[derive(Clone, Copy)]
 struct Live {
     slot: Slot,
     device: DeviceId,
+}
+
+/// What a turn was.
+enum Turn {
+    /// Nothing out of the ordinary.
+    Other,
+    /// One that ended a second.
+    OfASecond,
+    /// The last: control said `Shutdown`.
+    Last,
 }
 
 /// Gives the calling thread, which will be the coordinator's, a low priority.
@@ -60,16 +75,20 @@ impl<'a> Coordinator<'a> {
     /// Makes the coordinator of a forwarder without peers; `io` is any worker's.
     #[must_use]
     pub fn new(state: &'a State, identity: Identity, io: outbound::Io<'a>, link: Link) -> Self {
+        let now = Instant::now();
         Self {
             state,
             identity,
             io,
             link,
-            lookups: Lookups::new(Instant::now()),
+            lookups: Lookups::new(now),
             sources: Sources::default(),
             live: HashMap::new(),
             keys: HashMap::new(),
             sessions: 0,
+            last_tick: now,
+            last_totals: now,
+            forgot: false,
         }
     }
 
@@ -79,33 +98,46 @@ impl<'a> Coordinator<'a> {
     /// [`Gone`] if control went without saying so.
     pub fn run(&mut self) -> Result<(), Gone> {
         self.link.send([FromForwarder::Ready])?;
-        let mut last_tick = Instant::now();
-        let mut last_totals = last_tick;
         loop {
-            self.wait();
-            let now = Instant::now();
-            while let Some(message) = self.link.receive()? {
-                if message == ToForwarder::Shutdown {
-                    return self.shut_down(now);
-                }
-                self.hear(message, now);
-            }
-            let (handshakes, news) = self.state.inbox.take(HANDSHAKES_PER_TURN);
-            self.link.send(news)?;
-            for message in handshakes {
-                self.handle(message, now)?;
-            }
-            if now.since(last_tick) >= TICK {
-                last_tick = now;
-                self.tick(now);
-            }
-            if now.since(last_totals) >= TOTALS_INTERVAL {
-                last_totals = now;
-                self.identity.reset_count();
-                self.sources.new_second(now);
-                self.link.send([FromForwarder::Totals(Box::new(self.totals()))])?;
+            match self.turn()? {
+                Turn::Other => {}
+                Turn::OfASecond => wiping::wipe_stack(),
+                Turn::Last => return Ok(()),
             }
         }
+    }
+
+    /// Waits for something to do and does it.
+    ///
+    /// Not inlined, so that all it leaves on the stack lies below its caller, where it is wiped.
+    #[inline(never)]
+    fn turn(&mut self) -> Result<Turn, Gone> {
+        self.wait();
+        let now = Instant::now();
+        while let Some(message) = self.link.receive()? {
+            if message == ToForwarder::Shutdown {
+                return self.shut_down(now).map(|()| Turn::Last);
+            }
+            self.hear(message, now);
+        }
+        let (handshakes, news) = self.state.inbox.take(HANDSHAKES_PER_TURN);
+        self.link.send(news)?;
+        for message in handshakes {
+            self.handle(message, now)?;
+        }
+        if now.since(self.last_tick) >= TICK {
+            self.last_tick = now;
+            self.tick(now);
+        }
+        if now.since(self.last_totals) < TOTALS_INTERVAL {
+            return Ok(Turn::Other);
+        }
+        self.last_totals = now;
+        self.identity.reset_count();
+        self.sources.new_second(now);
+        self.link.send([FromForwarder::Totals(Box::new(self.totals()))])?;
+        self.wipe();
+        Ok(Turn::OfASecond)
     }
 
     /// Waits for something to do, a tick at most.
@@ -212,6 +244,7 @@ impl<'a> Coordinator<'a> {
 
     fn drop_device(&mut self, device: DeviceId, now: Instant) {
         let Some(public_key) = self.keys.remove(&device) else { return };
+        self.forgot = true;
         if let Some(live) = self.live.remove(&public_key) {
             self.empty_slot(live.slot, now);
         }
@@ -234,6 +267,17 @@ impl<'a> Coordinator<'a> {
         if let Some(mut peer) = held.take() {
             self.handshakes(now).end(&mut peer);
         }
+    }
+
+    /// Overwrites what devices and messages that are gone left in tables and queues.
+    fn wipe(&mut self) {
+        if std::mem::take(&mut self.forgot) {
+            wiping::rebuild(&mut self.live);
+            wiping::rebuild(&mut self.keys);
+        }
+        self.lookups.wipe();
+        self.sources.wipe();
+        self.state.inbox.wipe();
     }
 
     fn totals(&self) -> Totals {

@@ -36,6 +36,7 @@ const SOURCE_FILES: &[&str] = &[
     "syscalls.rs",
     "tun.rs",
     "udp.rs",
+    "wiping.rs",
     "wireguard.rs",
     "worker.rs",
 ];

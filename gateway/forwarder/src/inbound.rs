@@ -71,6 +71,13 @@ impl Inbound {
         }
     }
 
+    /// Overwrites what earlier turns left in the buffers.
+    pub fn wipe(&mut self) {
+        self.batch.wipe();
+        self.coalescer.wipe();
+        self.handshakes = Vec::with_capacity(BATCH);
+    }
+
     /// Carries one batch of datagrams; returns whether there may be more.
     pub fn turn(&mut self, io: Io<'_>, state: &State, counters: &Counters, now: Instant) -> bool {
         let Ok(received) = self.batch.receive(io.udp) else { return false };

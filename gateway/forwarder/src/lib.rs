@@ -43,6 +43,7 @@ pub mod state;
 pub mod syscalls;
 pub mod tun;
 pub mod udp;
+pub mod wiping;
 pub mod wireguard;
 pub mod worker;
 

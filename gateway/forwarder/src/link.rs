@@ -109,6 +109,8 @@ impl Link {
                 Err(_) => return Err(Gone),
             }
         }
+        // Taking a message out of a queue leaves its bytes in there; freed memory is overwritten.
+        self.unsent = VecDeque::new();
         Ok(())
     }
 }

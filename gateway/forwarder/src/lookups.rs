@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use tacit_messages::{DropReason, PublicKey, bounds::LOOKUPS_PER_SECOND, clock::Instant};
 
-use crate::inbox::HandshakeMessage;
+use crate::{inbox::HandshakeMessage, wiping};
 
 /// How long an unknown key is remembered: a little less than the 5 s after which a client tries again.
 pub const UNKNOWN_LIFETIME: Duration = Duration::from_secs(4);
@@ -19,6 +19,8 @@ pub struct Lookups {
     unknown: HashMap<PublicKey, Instant>,
     budget: u32,
     refilled: Instant,
+    /// Whether a key was removed whose traces are still to be overwritten.
+    forgot: bool,
 }
 
 struct Waiting {
@@ -35,6 +37,7 @@ impl Lookups {
             unknown: HashMap::new(),
             budget: LOOKUPS_PER_SECOND,
             refilled: now,
+            forgot: false,
         }
     }
 
@@ -77,12 +80,14 @@ impl Lookups {
 
     /// Takes the message that waited for the answer about `public_key`.
     pub fn answered(&mut self, public_key: &PublicKey) -> Option<HandshakeMessage> {
+        self.forgot = true;
         self.unknown.remove(public_key);
         self.waiting.remove(public_key).map(|waiting| waiting.message)
     }
 
     /// Remembers for a while that `public_key` is nobody's.
     pub fn unknown(&mut self, public_key: PublicKey, now: Instant) {
+        self.forgot = true;
         self.waiting.remove(&public_key);
         if self.unknown.len() < MAX_UNKNOWN {
             self.unknown.insert(public_key, now);
@@ -91,8 +96,18 @@ impl Lookups {
 
     /// Forgets what is too old.
     pub fn expire(&mut self, now: Instant) {
+        let before = self.waiting.len() + self.unknown.len();
         self.waiting.retain(|_, waiting| now.since(waiting.asked) < WAITING_LIFETIME);
         self.unknown.retain(|_, since| now.since(*since) < UNKNOWN_LIFETIME);
+        self.forgot |= self.waiting.len() + self.unknown.len() < before;
+    }
+
+    /// Overwrites what is left of keys that were removed.
+    pub fn wipe(&mut self) {
+        if std::mem::take(&mut self.forgot) {
+            wiping::rebuild(&mut self.waiting);
+            wiping::rebuild(&mut self.unknown);
+        }
     }
 }
 

@@ -26,7 +26,7 @@ use crate::{
     segment::Segments,
     state::State,
     tun::{self, VNET_HEADER_LEN, VnetHeader},
-    udp,
+    udp, wiping,
     wireguard::{self, Kind, PADDING, TRANSPORT_OVERHEAD},
 };
 
@@ -42,6 +42,8 @@ const MIN_ROOM: usize = wireguard::INITIATION_LEN;
 /// Buffers for the outbound half of a worker, allocated once.
 pub struct Outbound {
     buffer: Vec<u8>,
+    /// The most that was read into the buffer since it was wiped.
+    used: usize,
     train: Train,
 }
 
@@ -79,7 +81,7 @@ struct Held<'a> {
 
 impl Default for Outbound {
     fn default() -> Self {
-        Self { buffer: vec![0; BUFFER_LEN], train: Train::default() }
+        Self { buffer: vec![0; BUFFER_LEN], used: 0, train: Train::default() }
     }
 }
 
@@ -93,6 +95,7 @@ impl Outbound {
                 more = false;
                 break;
             };
+            self.used = self.used.max(len);
             let carried = self.carry(len, io, state, counters, now, &mut held);
             if let Err(reason) = carried {
                 counters.dropped(reason);
@@ -100,6 +103,13 @@ impl Outbound {
         }
         self.train.send(io, counters);
         more
+    }
+
+    /// Overwrites what earlier turns left in the buffers.
+    pub fn wipe(&mut self) {
+        self.buffer[..self.used].fill(0);
+        self.used = 0;
+        self.train.wipe();
     }
 
     /// Steps 2 to 5 for one read of `len` bytes.
@@ -224,6 +234,8 @@ pub fn send_queued(peer: &mut Peer, socket: BorrowedFd<'_>) {
 struct Train {
     buffer: Vec<u8>,
     used: usize,
+    /// The most that was used since the buffer was wiped.
+    most_used: usize,
     to: Option<(Endpoint, Ecn)>,
     segment_len: usize,
     datagrams: usize,
@@ -238,6 +250,7 @@ impl Default for Train {
         Self {
             buffer: vec![0; wireguard::MAX_DATAGRAM + MIN_ROOM],
             used: 0,
+            most_used: 0,
             to: None,
             segment_len: 0,
             datagrams: 0,
@@ -291,10 +304,19 @@ impl Train {
                 counters.outbound(self.datagrams as u64, self.packet_bytes as u64);
             }
         }
+        self.most_used = self.most_used.max(self.used);
         self.used = 0;
         self.datagrams = 0;
         self.packet_bytes = 0;
         self.ended = false;
+    }
+
+    /// Overwrites the datagrams that were sent, and where to.
+    fn wipe(&mut self) {
+        let most = self.buffer.len().min(self.most_used + MIN_ROOM);
+        self.buffer[self.used..most].fill(0);
+        self.most_used = 0;
+        wiping::wipe_none(&mut self.to);
     }
 
     /// Returns how many datagrams the socket refused.

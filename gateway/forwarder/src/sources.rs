@@ -4,6 +4,8 @@ use std::{collections::HashMap, net::IpAddr, time::Duration};
 
 use tacit_messages::clock::Instant;
 
+use crate::wiping;
+
 /// Handshakes per second, of all sources, from which on the gateway is under load: an initiator must then show by a
 /// cookie that it receives at its address (WireGuard paper section 5.3).
 pub const COOKIE_THRESHOLD: u64 = 500;
@@ -22,6 +24,8 @@ pub struct Sources {
     /// Handshake messages of this second whose mac1 was right.
     counted: u64,
     buckets: HashMap<IpAddr, Bucket>,
+    /// Whether a source was forgotten whose traces are still to be overwritten.
+    forgot: bool,
 }
 
 struct Bucket {
@@ -59,7 +63,16 @@ impl Sources {
     /// Begins a new second, and forgets the sources that have their whole burst again.
     pub fn new_second(&mut self, now: Instant) {
         self.counted = 0;
+        let before = self.buckets.len();
         self.buckets.retain(|_, bucket| now.since(bucket.filled) < FULL_AGAIN);
+        self.forgot |= self.buckets.len() < before;
+    }
+
+    /// Overwrites what is left of sources that were forgotten.
+    pub fn wipe(&mut self) {
+        if std::mem::take(&mut self.forgot) {
+            wiping::rebuild(&mut self.buckets);
+        }
     }
 }
 

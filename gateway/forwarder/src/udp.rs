@@ -84,6 +84,8 @@ pub struct Batch {
     controls: Box<[Control; BATCH]>,
     lens: [u32; BATCH],
     control_lens: [usize; BATCH],
+    /// The most that each buffer received since it was wiped.
+    used: [u32; BATCH],
 }
 
 /// What one slot of a [`Batch`] received: datagrams of one sender, all `segment_len` long but the last.
@@ -107,6 +109,7 @@ impl Default for Batch {
             controls: Box::new([Control([0; CONTROL_LEN]); BATCH]),
             lens: [0; BATCH],
             control_lens: [0; BATCH],
+            used: [0; BATCH],
         }
     }
 }
@@ -150,6 +153,7 @@ impl Batch {
             // SAFETY: all headers were written above, and the kernel filled this one.
             let header = unsafe { header.assume_init_ref() };
             self.lens[n] = header.msg_len;
+            self.used[n] = self.used[n].max(header.msg_len);
             self.control_lens[n] = header.msg_hdr.msg_controllen;
         }
         Ok(received as usize)
@@ -183,6 +187,17 @@ impl Batch {
         }
         let bytes = &mut self.buffers[n * BUFFER_LEN..n * BUFFER_LEN + len];
         Some(Received { endpoint: Endpoint { remote, local }, ecn, segment_len, bytes })
+    }
+
+    /// Overwrites all that was received.
+    pub fn wipe(&mut self) {
+        for (buffer, used) in self.buffers.chunks_exact_mut(BUFFER_LEN).zip(&mut self.used) {
+            buffer[..(*used as usize).min(BUFFER_LEN)].fill(0);
+            *used = 0;
+        }
+        // SAFETY: sockaddr_storage is plain data, for which zeros are valid.
+        self.names.fill(unsafe { zeroed() });
+        self.controls.fill(Control([0; CONTROL_LEN]));
     }
 }
 

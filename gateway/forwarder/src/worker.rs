@@ -16,6 +16,7 @@ use crate::{
     inbound::{self, Inbound},
     outbound::{self, Outbound},
     state::State,
+    wiping,
 };
 
 /// A worker's descriptors. A family without a socket is none.
@@ -46,6 +47,13 @@ const LOADED_STREAK: u32 = 16;
 /// several packets do, so under load fewer and larger turns carry more; an idle worker never waits.
 const GATHER: Duration = Duration::from_micros(50);
 
+const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+/// How long there must be nothing to carry before what packets left in the buffers is overwritten: whoever is in the
+/// middle of something does not pay for it.
+const QUIET: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+/// How long what packets left may stay while there is always something to carry: the next ones may be shorter.
+const LONGEST_USE: Duration = Duration::from_secs(10);
+
 /// Carries packets until the process ends.
 pub fn run(number: usize, io: &WorkerIo, uso: bool, state: &Arc<State>) {
     let mut worker = Worker {
@@ -54,6 +62,7 @@ pub fn run(number: usize, io: &WorkerIo, uso: bool, state: &Arc<State>) {
         counters: &state.counters[number],
         inbound: Inbound::new(uso),
         outbound: Outbound::default(),
+        used_since: None,
     };
     let tun = io.tun.as_fd();
     let sockets: Vec<BorrowedFd<'_>> =
@@ -65,22 +74,22 @@ pub fn run(number: usize, io: &WorkerIo, uso: bool, state: &Arc<State>) {
         .collect();
     let mut streak = 0;
     loop {
-        streak = if wait(&mut ready) { streak + 1 } else { 0 };
-        let more = worker.turn(&sockets, &ready);
+        let Some(at_once) = worker.wait(&mut ready) else {
+            worker.wipe();
+            wiping::wipe_stack();
+            continue;
+        };
+        streak = if at_once { streak + 1 } else { 0 };
+        let now = Instant::now();
+        if worker.was_used_for_long(now) {
+            worker.wipe();
+            wiping::wipe_stack();
+        }
+        let more = worker.turn(&sockets, &ready, now);
         if !more && streak >= LOADED_STREAK {
             thread::sleep(GATHER);
         }
     }
-}
-
-/// Waits until a descriptor is ready; returns whether one was at once.
-fn wait(ready: &mut [PollFd<'_>]) -> bool {
-    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-    if poll(ready, Some(&at_once)).is_ok_and(|count| count > 0) {
-        return true;
-    }
-    while poll(ready, None).is_err() {}
-    false
 }
 
 struct Worker<'a> {
@@ -89,12 +98,50 @@ struct Worker<'a> {
     counters: &'a Counters,
     inbound: Inbound,
     outbound: Outbound,
+    /// Since when the buffers have held what was carried; none if they were wiped since.
+    used_since: Option<Instant>,
 }
 
 impl Worker<'_> {
+    /// Waits until a descriptor is ready; returns whether one was at once, none if there was nothing for so long that
+    /// the buffers should be wiped.
+    fn wait(&self, ready: &mut [PollFd<'_>]) -> Option<bool> {
+        if poll(ready, Some(&AT_ONCE)).is_ok_and(|count| count > 0) {
+            return Some(true);
+        }
+        let patience = self.used_since.map(|_| &QUIET);
+        loop {
+            match poll(ready, patience) {
+                Ok(0) => return None,
+                Ok(_) => return Some(false),
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Whether the buffers have been in use for so long that they should be wiped, be there something to carry or not.
+    fn was_used_for_long(&self, now: Instant) -> bool {
+        self.used_since.is_some_and(|since| now.since(since) >= LONGEST_USE)
+    }
+
+    /// Overwrites what packets that are gone left in the buffers.
+    fn wipe(&mut self) {
+        self.used_since = None;
+        self.inbound.wipe();
+        self.outbound.wipe();
+    }
+
     /// Carries a bounded number of packets each way; returns whether more are certainly waiting.
-    fn turn(&mut self, sockets: &[BorrowedFd<'_>], ready: &[PollFd<'_>]) -> bool {
-        let now = Instant::now();
+    ///
+    /// Not inlined, so that all it leaves on the stack lies below its caller, where it is wiped.
+    #[inline(never)]
+    fn turn(
+        &mut self,
+        sockets: &[BorrowedFd<'_>],
+        ready: &[PollFd<'_>],
+        now: Instant,
+    ) -> bool {
+        self.used_since.get_or_insert(now);
         let tun = self.io.tun.as_fd();
         let mut more = false;
         for (socket, ready) in sockets.iter().zip(ready) {
