@@ -118,6 +118,8 @@ const fn long(flag: c_int) -> c_long {
 fn forbidden_calls_end_the_process() {
     let path = c"/dev/null".as_ptr() as c_long;
     let word = c"destination".as_ptr() as c_long;
+    let shared = c"/dev/shm/destination".as_ptr() as c_long;
+    let create = long(libc::O_CREAT | libc::O_RDWR);
     let memory = [0_u8; 64].as_ptr() as c_long;
     let parent = c_long::from(rustix::process::getpid().as_raw_nonzero().get());
     let write = long(libc::PROT_READ | libc::PROT_WRITE);
@@ -127,6 +129,16 @@ fn forbidden_calls_end_the_process() {
         ("openat2", libc::SYS_openat2, &[long(libc::AT_FDCWD), path, memory, 24]),
         ("creat", libc::SYS_creat, &[path]),
         ("mkdir", libc::SYS_mkdir, &[word]),
+        ("symlink", libc::SYS_symlink, &[word, path]),
+        ("rename", libc::SYS_rename, &[path, word]),
+        ("unlink", libc::SYS_unlink, &[path]),
+        ("truncate", libc::SYS_truncate, &[path, 11]),
+        ("setxattr", libc::SYS_setxattr, &[path, word, word, 11]),
+        ("open_by_handle_at", libc::SYS_open_by_handle_at, &[long(libc::AT_FDCWD), memory]),
+        ("inotify_init1", libc::SYS_inotify_init1, &[]),
+        ("eventfd2", libc::SYS_eventfd2, &[11]),
+        ("epoll_create1", libc::SYS_epoll_create1, &[]),
+        ("timerfd_create", libc::SYS_timerfd_create, &[]),
         ("socket", libc::SYS_socket, &[long(libc::AF_INET), long(libc::SOCK_STREAM)]),
         ("packet socket", libc::SYS_socket, &[long(libc::AF_PACKET), long(libc::SOCK_RAW)]),
         ("socketpair", libc::SYS_socketpair, &[long(libc::AF_UNIX), long(libc::SOCK_STREAM)]),
@@ -146,16 +158,25 @@ fn forbidden_calls_end_the_process() {
         ("clone", libc::SYS_clone, &[long(libc::SIGCHLD)]),
         ("clone3", libc::SYS_clone3, &[memory, 64]),
         ("ptrace", libc::SYS_ptrace, &[long(libc::PTRACE_TRACEME as c_int)]),
+        ("ptrace of control", libc::SYS_ptrace, &[long(libc::PTRACE_ATTACH as c_int), parent]),
+        ("process_madvise", libc::SYS_process_madvise, &[3, memory, 1, 4]),
         ("process_vm_readv", libc::SYS_process_vm_readv, &[parent]),
         ("process_vm_writev", libc::SYS_process_vm_writev, &[parent]),
         ("pidfd_open", libc::SYS_pidfd_open, &[parent]),
+        ("pidfd_getfd", libc::SYS_pidfd_getfd, &[3, 1]),
+        ("pidfd_send_signal", libc::SYS_pidfd_send_signal, &[3, long(libc::SIGUSR1)]),
         ("kill", libc::SYS_kill, &[parent]),
         ("tgkill", libc::SYS_tgkill, &[parent, parent]),
         ("io_uring_setup", libc::SYS_io_uring_setup, &[8, memory]),
         ("io_uring_enter", libc::SYS_io_uring_enter, &[3]),
         ("memfd_create", libc::SYS_memfd_create, &[word]),
         ("memfd_secret", libc::SYS_memfd_secret, &[]),
+        ("shm_open", libc::SYS_openat, &[long(libc::AT_FDCWD), shared, create, 0o600]),
         ("shmget", libc::SYS_shmget, &[0, 4096, 0o1666]),
+        ("shmat", libc::SYS_shmat, &[0]),
+        ("msgget", libc::SYS_msgget, &[0, 0o1666]),
+        ("msgsnd", libc::SYS_msgsnd, &[0, memory, 11]),
+        ("semget", libc::SYS_semget, &[0, 1, 0o1666]),
         ("mq_open", libc::SYS_mq_open, &[word, long(libc::O_CREAT | libc::O_WRONLY)]),
         (
             "shared memory",
@@ -168,7 +189,9 @@ fn forbidden_calls_end_the_process() {
             &[0, 4096, 7, long(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS)],
         ),
         ("mprotect", libc::SYS_mprotect, &[0, 0, 7]),
+        ("mremap", libc::SYS_mremap, &[memory, 64, 4096, 1]),
         ("splice", libc::SYS_splice, &[3]),
+        ("vmsplice", libc::SYS_vmsplice, &[3, memory, 1]),
         ("sendfile", libc::SYS_sendfile, &[3, 3]),
         ("pwrite64", libc::SYS_pwrite64, &[3, word, 11]),
         ("sendmmsg", libc::SYS_sendmmsg, &[3]),
@@ -177,12 +200,18 @@ fn forbidden_calls_end_the_process() {
         ("perf_event_open", libc::SYS_perf_event_open, &[memory]),
         ("userfaultfd", libc::SYS_userfaultfd, &[]),
         ("add_key", libc::SYS_add_key, &[word, word, word, 11, -3]),
+        ("keyctl", libc::SYS_keyctl, &[1, word]),
         ("syslog", libc::SYS_syslog, &[]),
         ("unshare", libc::SYS_unshare, &[long(libc::CLONE_NEWUSER)]),
         ("mount", libc::SYS_mount, &[path, path]),
         ("chroot", libc::SYS_chroot, &[path]),
         ("setuid", libc::SYS_setuid, &[0]),
         ("prctl", libc::SYS_prctl, &[long(libc::PR_SET_DUMPABLE), 1]),
+        ("its name", libc::SYS_prctl, &[long(libc::PR_SET_NAME), word]),
+        ("setpriority", libc::SYS_setpriority, &[0, 0, 11]),
+        ("sched_setaffinity", libc::SYS_sched_setaffinity, &[0, 8, memory]),
+        ("sethostname", libc::SYS_sethostname, &[word, 11]),
+        ("clock_settime", libc::SYS_clock_settime, &[0, memory]),
         ("setrlimit", libc::SYS_setrlimit, &[4, memory]),
         ("prlimit64", libc::SYS_prlimit64, &[parent, 4]),
         ("seccomp", libc::SYS_seccomp, &[]),
@@ -239,11 +268,14 @@ fn other_threads_are_held_too() {
         let seal = Seal::begin().expect("beginning the seal");
         let gate: &'static Barrier = Box::leak(Box::new(Barrier::new(2)));
         let thread = move || {
+            // A thread that starts needs memory, which cannot be had later.
+            gate.wait();
             gate.wait();
             call(libc::SYS_getuid, &[]);
             gate.wait();
         };
         seal.without_rights(|| thread::spawn(thread)).expect("dropping a thread's rights");
+        gate.wait();
         seal.finish(&given.descriptors()).expect("finishing the seal");
         gate.wait();
         gate.wait();
