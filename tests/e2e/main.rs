@@ -18,5 +18,6 @@ mod seal;
 mod sessions;
 mod soak;
 mod store;
+mod taken_over;
 mod times;
 mod wire;

@@ -48,6 +48,8 @@ pub struct Coordinator<'a> {
     last_totals: Instant,
     /// Whether a device was dropped whose traces are still to be overwritten.
     forgot: bool,
+    #[cfg(feature = "misbehave")]
+    attempt: Option<String>,
 }
 
 #[derive(Clone, Copy)]
@@ -89,6 +91,8 @@ impl<'a> Coordinator<'a> {
             last_tick: now,
             last_totals: now,
             forgot: false,
+            #[cfg(feature = "misbehave")]
+            attempt: crate::misbehaviour::attempt(),
         }
     }
 
@@ -121,6 +125,8 @@ impl<'a> Coordinator<'a> {
             self.hear(message, now);
         }
         let (handshakes, news) = self.state.inbox.take(HANDSHAKES_PER_TURN);
+        #[cfg(feature = "misbehave")]
+        let news = self.misbehave(news);
         self.link.send(news)?;
         for message in handshakes {
             self.handle(message, now)?;
@@ -138,6 +144,21 @@ impl<'a> Coordinator<'a> {
         self.link.send([FromForwarder::Totals(Box::new(self.totals()))])?;
         self.wipe();
         Ok(Turn::OfASecond)
+    }
+
+    /// Makes the attempt of a test build when the first session has begun.
+    #[cfg(feature = "misbehave")]
+    fn misbehave(&mut self, mut news: Vec<FromForwarder>) -> Vec<FromForwarder> {
+        let begun = news.iter().find_map(|message| match message {
+            FromForwarder::SessionBegan { device, .. } => Some(*device),
+            _ => None,
+        });
+        if let Some(device) = begun
+            && let Some(attempt) = self.attempt.take()
+        {
+            news.extend(crate::misbehaviour::make(&attempt, device));
+        }
+        news
     }
 
     /// Waits for something to do, a tick at most.

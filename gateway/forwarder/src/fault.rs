@@ -23,6 +23,7 @@ const SOURCE_FILES: &[&str] = &[
     "link.rs",
     "lookups.rs",
     "macs.rs",
+    "misbehaviour.rs",
     "outbound.rs",
     "packet.rs",
     "peer.rs",

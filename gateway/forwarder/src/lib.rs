@@ -30,6 +30,8 @@ pub mod indices;
 pub mod link;
 pub mod lookups;
 pub mod macs;
+#[cfg(feature = "misbehave")]
+pub mod misbehaviour;
 pub mod outbound;
 pub mod packet;
 pub mod peer;

@@ -190,6 +190,8 @@ fn spawn(arguments: Vec<String>, descriptors: Vec<FdMapping>) -> io::Result<Chil
         .stderr(Stdio::null())
         // Ctrl-C at a terminal is for control, which then ends the forwarder in good order.
         .process_group(0);
+    #[cfg(feature = "misbehave")]
+    command.envs(std::env::var_os("TACIT_MISBEHAVE").map(|attempt| ("TACIT_MISBEHAVE", attempt)));
     command.fd_mappings(descriptors).map_err(io::Error::other)?;
     let mut command = Command::from(command);
     start_alone(command.kill_on_drop(true))
