@@ -15,7 +15,6 @@
 //!
 //! `inbound` is UDP to TUN, `outbound` is TUN to UDP. Both files read in packet order.
 
-pub mod bpf;
 pub mod coalesce;
 pub mod coordinator;
 pub mod counters;
@@ -111,7 +110,7 @@ fn start_sealed(
     settings: &Settings,
     io: &Arc<[WorkerIo]>,
     state: &Arc<State>,
-) -> Result<(), Option<seal::Failure>> {
+) -> Result<(), Option<tacit_seal::Failure>> {
     let seal = Seal::begin()?;
     seal::settle();
     let gate = Arc::new(Barrier::new(settings.workers + 1));

@@ -28,18 +28,14 @@ use rustix::{
     mm::{Advice, MlockAllFlags, madvise, mlockall},
     mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount},
     process::{
-        DumpableBehavior, Gid, Resource, Rlimit, Uid, chdir, getrlimit, pivot_root,
-        set_dumpable_behavior, setrlimit,
+        DumpableBehavior, Resource, Rlimit, chdir, getrlimit, pivot_root, set_dumpable_behavior,
+        setrlimit,
     },
     system::sysinfo,
-    thread::{
-        CapabilitySet, CapabilitySets, UnshareFlags, capabilities, capability_is_in_bounding_set,
-        clear_ambient_capability_set, remove_capability_from_bounding_set, set_capabilities,
-        set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
-        unshare_unsafe,
-    },
+    thread::{CapabilitySet, UnshareFlags, capabilities, set_no_new_privs, unshare_unsafe},
 };
-use tacit_messages::{FromForwarder, SealPart, UnixSeconds, clock::Instant};
+use tacit_messages::{SealPart, UnixSeconds, clock::Instant};
+use tacit_seal::{Failure, apply, errno, landlock_error, rights};
 
 use crate::syscalls::{self, Descriptors};
 
@@ -48,22 +44,6 @@ use crate::syscalls::{self, Descriptors};
 /// It needs no name, so that it is the same on every host and in every container; it lies outside of what Debian
 /// and systemd give out, and is not `nobody`, whom others use.
 pub const USER: u32 = 65_529;
-
-/// A part of the seal that the kernel refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// The part.
-    pub part: SealPart,
-    /// What the kernel said.
-    pub errno: Errno,
-}
-
-impl From<Failure> for FromForwarder {
-    fn from(failure: Failure) -> Self {
-        let errno = failure.errno.raw_os_error().unsigned_abs() as u16;
-        Self::SealFailed { part: failure.part, errno }
-    }
-}
 
 /// A seal that has been begun.
 pub struct Seal {
@@ -114,9 +94,9 @@ impl Seal {
 /// Takes every right from the calling thread.
 fn drop_rights() -> Result<(), Failure> {
     apply(SealPart::Capabilities, || set_no_new_privs(true))?;
-    apply(SealPart::Capabilities, empty_bounding_set)?;
-    apply(SealPart::User, become_unprivileged)?;
-    apply(SealPart::Capabilities, drop_capabilities)?;
+    apply(SealPart::Capabilities, || rights::bound(CapabilitySet::empty()))?;
+    apply(SealPart::User, || rights::become_user(USER, USER))?;
+    apply(SealPart::Capabilities, || rights::keep_only(CapabilitySet::empty()))?;
     apply(SealPart::Landlock, deny_files_and_networks)
 }
 
@@ -126,14 +106,6 @@ pub fn settle() {
     let _ = (Instant::now(), UnixSeconds::now());
     // Randomness without a system call (glibc 2.41) sets memory up, for each thread.
     drop(RandomState::new());
-}
-
-fn apply<T>(part: SealPart, work: impl FnOnce() -> rustix::io::Result<T>) -> Result<T, Failure> {
-    work().map_err(|errno| Failure { part, errno })
-}
-
-fn errno(error: io::Error) -> Errno {
-    Errno::from_io_error(&error).unwrap_or(Errno::IO)
 }
 
 /// Leaves no kind of memory, be it mapped now or later, to a core dump.
@@ -222,31 +194,6 @@ fn enter_namespaces() -> rustix::io::Result<()> {
     chdir("/")
 }
 
-fn empty_bounding_set() -> rustix::io::Result<()> {
-    for capability in (0..u64::BITS).map(|bit| CapabilitySet::from_bits_retain(1 << bit)) {
-        match capability_is_in_bounding_set(capability) {
-            Ok(true) => remove_capability_from_bounding_set(capability)?,
-            Ok(false) => {}
-            Err(Errno::INVAL) => break,
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
-fn become_unprivileged() -> rustix::io::Result<()> {
-    let (user, group) = (Uid::from_raw(USER), Gid::from_raw(USER));
-    set_thread_groups(&[])?;
-    set_thread_res_gid(group, group, group)?;
-    set_thread_res_uid(user, user, user)
-}
-
-fn drop_capabilities() -> rustix::io::Result<()> {
-    clear_ambient_capability_set()?;
-    let none = CapabilitySet::empty();
-    set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })
-}
-
 /// Denies every path, TCP, other processes' abstract sockets and signals to them, as far as the kernel can.
 ///
 /// A kernel without Landlock is refused. UDP is left out, which sockets that are open already need.
@@ -263,19 +210,7 @@ fn deny_files_and_networks() -> rustix::io::Result<()> {
             .restrict_self()?;
         Ok(())
     };
-    ruleset().map_err(|error| landlock_errno(&error))
-}
-
-fn landlock_errno(error: &RulesetError) -> Errno {
-    let mut cause: Option<&dyn std::error::Error> = Some(error);
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            return Errno::from_io_error(error).unwrap_or(Errno::IO);
-        }
-        cause = error.source();
-    }
-    // The library found out that the kernel has no Landlock before it asked for anything.
-    Errno::OPNOTSUPP
+    ruleset().map_err(|error| landlock_error::errno(&error))
 }
 
 /// Marks what can be written to, as it is mapped now: for who dumps from outside.

@@ -2,7 +2,10 @@
 
 use std::{io, os::fd::RawFd};
 
-use crate::bpf::{self, Demand, Rule};
+use tacit_seal::{
+    bpf::{self, Demand, Rule},
+    filter,
+};
 
 /// Every descriptor that the forwarder has.
 pub struct Descriptors {
@@ -73,21 +76,8 @@ fn on(call: libc::c_long, descriptors: &[RawFd]) -> Rule {
 
 /// Has the kernel hold every thread of this process to [`allowed`], for good.
 ///
-/// The kernel's guard against speculation across a filter (before Linux 5.16) is not asked for: it protects
-/// programs that run foreign code, which this one does not, and costs dearly.
-///
 /// # Errors
 /// What the kernel said; then no thread is held.
-#[expect(unsafe_code, reason = "there is no safe binding")]
 pub fn hold_to(descriptors: &Descriptors) -> io::Result<()> {
-    let mut code = bpf::program(allowed(descriptors));
-    let program = libc::sock_fprog { len: code.len() as u16, filter: code.as_mut_ptr() };
-    let flags = libc::SECCOMP_FILTER_FLAG_TSYNC
-        | libc::SECCOMP_FILTER_FLAG_TSYNC_ESRCH
-        | libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW;
-    // SAFETY: the program and its code are alive; the kernel copies them.
-    let result = unsafe {
-        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program)
-    };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    filter::hold_to(bpf::program(allowed(descriptors)))
 }

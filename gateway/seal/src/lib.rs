@@ -1,0 +1,9 @@
+//! The means by which Tacit's processes take rights from themselves. What each of them takes stands with the process.
+
+pub mod bpf;
+pub mod failure;
+pub mod filter;
+pub mod landlock_error;
+pub mod rights;
+
+pub use failure::{Failure, apply, errno};
