@@ -79,5 +79,5 @@ fn on(call: libc::c_long, descriptors: &[RawFd]) -> Rule {
 /// # Errors
 /// What the kernel said; then no thread is held.
 pub fn hold_to(descriptors: &Descriptors) -> io::Result<()> {
-    filter::hold_to(bpf::program(allowed(descriptors)))
+    filter::hold_to(bpf::allowing(allowed(descriptors)))
 }

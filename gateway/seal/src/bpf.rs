@@ -2,14 +2,17 @@
 //!
 //! The program is a binary search for the call's number, then for each demand that the call has one for the
 //! argument's value. It is made here, rather than by a library, because a search costs a busy gateway less than a
-//! list, and because the kernel remembers which calls are always allowed and then runs nothing at all for them.
+//! list, because the kernel remembers which calls are always allowed and then runs nothing at all for them, and
+//! because a library's way to install it would have every process slowed down that inherits it
+//! ([`crate::filter::hold_to`]).
 
 use std::{mem::offset_of, ops::RangeInclusive};
 
 /// One instruction, as the kernel takes it.
 pub type Instruction = libc::sock_filter;
 
-/// A system call that is allowed, if its arguments are as demanded.
+/// A system call that is on a list, if its arguments are as demanded.
+#[derive(Clone)]
 pub struct Rule {
     /// The call's number.
     pub number: u32,
@@ -18,6 +21,7 @@ pub struct Rule {
 }
 
 /// An argument must be in one of several ranges.
+#[derive(Clone)]
 pub struct Demand {
     /// Which argument, from 0.
     pub argument: usize,
@@ -39,6 +43,10 @@ const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 
 const ALLOW: Instruction = plain(RETURN, libc::SECCOMP_RET_ALLOW);
 const KILL: Instruction = plain(RETURN, libc::SECCOMP_RET_KILL_PROCESS);
+const REFUSE: Instruction = plain(RETURN, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32);
+
+/// Numbers from here on are other names for the calls below, where the kernel has them (x32).
+const OTHER_NAMES: u32 = 0x4000_0000;
 
 const fn plain(code: u16, k: u32) -> Instruction {
     Instruction { code, jt: 0, jf: 0, k }
@@ -48,19 +56,31 @@ const fn jump_if(code: u16, k: u32, jt: u8, jf: u8) -> Instruction {
     Instruction { code, jt, jf, k }
 }
 
-/// The program that allows what `rules` allow and kills the process at anything else.
+/// The program that allows what `rules` list and kills the process at anything else.
 #[must_use]
-pub fn program(mut rules: Vec<Rule>) -> Vec<Instruction> {
-    rules.sort_by_key(|rule| rule.number);
-    let leaves: Vec<Leaf> = rules.iter().map(Leaf::of_rule).collect();
-    let mut program = vec![
+pub fn allowing(rules: Vec<Rule>) -> Vec<Instruction> {
+    let mut program = beginning();
+    program.extend(List { listed: ALLOW, other: KILL }.of_calls(rules));
+    program
+}
+
+/// The program that refuses what `rules` list, as if a right were lacking, and allows anything else.
+#[must_use]
+pub fn refusing(rules: Vec<Rule>) -> Vec<Instruction> {
+    let mut program = beginning();
+    program.extend([jump_if(JUMP_IF_AT_LEAST, OTHER_NAMES, 0, 1), KILL]);
+    program.extend(List { listed: REFUSE, other: ALLOW }.of_calls(rules));
+    program
+}
+
+/// Kills the process at a call of another architecture, and loads the number of any other.
+fn beginning() -> Vec<Instruction> {
+    vec![
         plain(LOAD, offset_of!(libc::seccomp_data, arch) as u32),
         jump_if(JUMP_IF_EQUAL, ARCHITECTURE, 1, 0),
         KILL,
         plain(LOAD, offset_of!(libc::seccomp_data, nr) as u32),
-    ];
-    program.extend(search(&leaves));
-    program
+    ]
 }
 
 /// Values, and what follows when the value that was loaded is one of them; that ends with an answer.
@@ -69,50 +89,62 @@ struct Leaf {
     then: Vec<Instruction>,
 }
 
-impl Leaf {
-    fn of_rule(rule: &Rule) -> Self {
-        let then = rule.demands.iter().rev().fold(vec![ALLOW], |then, demand| demand.code(&then));
-        Self { values: rule.number..=rule.number, then }
-    }
+/// The answers to what is on a list and to what is not.
+#[derive(Clone, Copy)]
+struct List {
+    listed: Instruction,
+    other: Instruction,
 }
 
-impl Demand {
+impl List {
+    /// Searches `rules` for the loaded number.
+    fn of_calls(self, mut rules: Vec<Rule>) -> Vec<Instruction> {
+        rules.sort_by_key(|rule| rule.number);
+        let leaf = |rule: &Rule| {
+            let demands = rule.demands.iter().rev();
+            let then = demands.fold(vec![self.listed], |then, demand| self.demand(demand, &then));
+            Leaf { values: rule.number..=rule.number, then }
+        };
+        self.search(&rules.iter().map(leaf).collect::<Vec<_>>())
+    }
+
     /// Demands an argument of 32 bits, of which the kernel looks at the lower half of the register only.
-    fn code(&self, then: &[Instruction]) -> Vec<Instruction> {
+    fn demand(self, demand: &Demand, then: &[Instruction]) -> Vec<Instruction> {
         let low_half = if cfg!(target_endian = "little") { 0 } else { 4 };
-        let offset = offset_of!(libc::seccomp_data, args) + 8 * self.argument + low_half;
+        let offset = offset_of!(libc::seccomp_data, args) + 8 * demand.argument + low_half;
         let leaf =
             |values: &RangeInclusive<u32>| Leaf { values: values.clone(), then: then.into() };
-        let leaves: Vec<Leaf> = self.ranges.iter().map(leaf).collect();
+        let leaves: Vec<Leaf> = demand.ranges.iter().map(leaf).collect();
         let mut code = vec![plain(LOAD, offset as u32)];
-        code.extend(search(&leaves));
+        code.extend(self.search(&leaves));
         code
     }
-}
 
-/// Searches ascending `leaves` for the loaded value.
-fn search(leaves: &[Leaf]) -> Vec<Instruction> {
-    match leaves {
-        [] => vec![KILL],
-        [leaf] => {
-            let (from, to) = (*leaf.values.start(), *leaf.values.end());
-            let mut code = if from == to {
-                vec![jump_if(JUMP_IF_EQUAL, from, 1, 0), KILL]
-            } else {
-                let at_least = jump_if(JUMP_IF_AT_LEAST, from, 0, 1);
-                vec![at_least, jump_if(JUMP_IF_ABOVE, to, 0, 1), KILL]
-            };
-            code.extend(&leaf.then);
-            code
-        }
-        _ => {
-            let (below, above) = leaves.split_at(leaves.len() / 2);
-            let (pivot, below, above) = (*above[0].values.start(), search(below), search(above));
-            let mut code = vec![jump_if(JUMP_IF_AT_LEAST, pivot, 0, 1)];
-            code.push(plain(JUMP, below.len() as u32));
-            code.extend(below);
-            code.extend(above);
-            code
+    /// Searches ascending `leaves` for the loaded value.
+    fn search(self, leaves: &[Leaf]) -> Vec<Instruction> {
+        match leaves {
+            [] => vec![self.other],
+            [leaf] => {
+                let (from, to) = (*leaf.values.start(), *leaf.values.end());
+                let mut code = if from == to {
+                    vec![jump_if(JUMP_IF_EQUAL, from, 1, 0), self.other]
+                } else {
+                    let at_least = jump_if(JUMP_IF_AT_LEAST, from, 0, 1);
+                    vec![at_least, jump_if(JUMP_IF_ABOVE, to, 0, 1), self.other]
+                };
+                code.extend(&leaf.then);
+                code
+            }
+            _ => {
+                let (below, above) = leaves.split_at(leaves.len() / 2);
+                let pivot = *above[0].values.start();
+                let (below, above) = (self.search(below), self.search(above));
+                let mut code = vec![jump_if(JUMP_IF_AT_LEAST, pivot, 0, 1)];
+                code.push(plain(JUMP, below.len() as u32));
+                code.extend(below);
+                code.extend(above);
+                code
+            }
         }
     }
 }
@@ -174,7 +206,7 @@ mod tests {
 
     #[test]
     fn another_architecture_is_killed() {
-        let program = program(vec![Rule { number: 7, demands: vec![] }]);
+        let program = allowing(vec![Rule { number: 7, demands: vec![] }]);
         assert!(allowed(&program, 7, [0; 6]));
         assert_eq!(answer(&program, 0x4000_0003, 7, [0; 6]), libc::SECCOMP_RET_KILL_PROCESS);
         assert!(!allowed(&program, 7 | 0x4000_0000, [0; 6]));
@@ -187,11 +219,28 @@ mod tests {
             ranges: ranges(numbers.iter().copied()),
         };
         let demands = vec![demand(0, &[3, 4, 5, 9]), demand(2, &[1])];
-        let program = program(vec![Rule { number: 1, demands }]);
+        let program = allowing(vec![Rule { number: 1, demands }]);
         assert!(allowed(&program, 1, [5, 0, 1, 0, 0, 0]));
         assert!(allowed(&program, 1, [9, 7, 1, 7, 7, 7]));
         assert!(!allowed(&program, 1, [6, 0, 1, 0, 0, 0]));
         assert!(!allowed(&program, 1, [3, 0, 2, 0, 0, 0]));
+    }
+
+    #[test]
+    fn refusal_is_for_what_is_listed_and_for_calls_by_another_name() {
+        let raw = Demand { argument: 1, ranges: ranges([3]) };
+        let listed = Rule { number: 5, demands: vec![] };
+        let program = refusing(vec![Rule { number: 1, demands: vec![raw] }, listed]);
+        let refused = |number, argument| {
+            answer(&program, ARCHITECTURE, number, [0, argument, 0, 0, 0, 0]) == REFUSE.k
+        };
+        assert!(refused(5, 9) && refused(1, 3));
+        assert!(allowed(&program, 1, [3, 2, 3, 3, 3, 3]));
+        assert!(allowed(&program, 4, [0; 6]) && allowed(&program, 500, [0; 6]));
+        for (architecture, number) in [(ARCHITECTURE, OTHER_NAMES | 4), (0x4000_0003, 4)] {
+            let answer = answer(&program, architecture, number, [0; 6]);
+            assert_eq!(answer, libc::SECCOMP_RET_KILL_PROCESS);
+        }
     }
 
     #[test]
@@ -201,7 +250,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn program_allows_what_the_rules_do(
+        fn programs_answer_as_the_rules_say(
             rules in proptest::collection::btree_map(
                 0u32..64, proptest::option::of(proptest::collection::vec(0u32..16, 0..8)), 0..40,
             ),
@@ -214,12 +263,15 @@ mod tests {
                     .map(|values| Demand { argument: 3, ranges: ranges(values.iter().copied()) })
                     .collect(),
             };
-            let program = program(rules.iter().map(rule).collect());
+            let list: Vec<Rule> = rules.iter().map(rule).collect();
+            let (allowing, refusing) = (allowing(list.clone()), refusing(list));
             for (number, value) in calls {
-                let expected = rules.get(&number).is_some_and(|values| {
+                let is_listed = rules.get(&number).is_some_and(|values| {
                     values.as_ref().is_none_or(|values| values.contains(&value))
                 });
-                prop_assert_eq!(allowed(&program, number, [9, 9, 9, value.into(), 9, 9]), expected);
+                let arguments = [9, 9, 9, value.into(), 9, 9];
+                prop_assert_eq!(allowed(&allowing, number, arguments), is_listed);
+                prop_assert_eq!(allowed(&refusing, number, arguments), !is_listed);
             }
         }
     }
