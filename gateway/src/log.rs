@@ -49,6 +49,11 @@ pub(crate) fn forwarder_died(status: Option<ExitStatus>) {
     error!(code, signal, "the forwarder died; its sessions are ended and it starts again");
 }
 
+/// The starter is gone, and with it the way to a new forwarder.
+pub(crate) fn starter_died() {
+    error!("the starter died; the gateway stops, because no forwarder could be started again");
+}
+
 /// A new forwarder carries packets.
 pub(crate) fn forwarder_restarted(restarts: u64, pid: u32) {
     warn!(restarts, pid, "the forwarder runs again");

@@ -1,8 +1,8 @@
 //! Tacit: a WireGuard gateway that cannot keep a traffic log.
 //!
 //! `tacit run` is the control process: it owns the store, the keys, the host's network and the admin socket
-//! ([`control`]), and starts the forwarder, which is this program again. All other verbs ask a running gateway
-//! over its admin socket ([`admin`]).
+//! ([`control`]). It starts the [`starter`], which starts the forwarder; both are this program again. All other verbs
+//! ask a running gateway over its admin socket ([`admin`]).
 
 mod admin;
 mod cli;
@@ -13,6 +13,8 @@ mod host;
 mod log;
 mod program;
 mod rfc3339;
+mod seal;
+mod starter;
 
 use std::process::ExitCode;
 

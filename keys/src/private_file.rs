@@ -1,7 +1,7 @@
 //! Files that only the gateway's own user may read.
 
 use std::{
-    fs::Metadata,
+    fs::{self, Metadata},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
@@ -29,10 +29,20 @@ pub enum PrivateFileError {
 
 /// Checks that `path`, whose own (not a link's) metadata is given, is a plain file of this user that no other can open.
 ///
+/// For root it may also be the file of the directory's owner, who could put another one in its place anyway.
+///
 /// # Errors
 /// [`PrivateFileError`] with the command that mends it.
 pub fn check(path: &Path, metadata: &Metadata) -> Result<(), PrivateFileError> {
-    check_for(rustix::process::geteuid().as_raw(), path, metadata)
+    let user = rustix::process::geteuid();
+    let owner = metadata.uid();
+    let is_directorys = || fs::metadata(directory(path)).is_ok_and(|dir| dir.uid() == owner);
+    let expected = if user.is_root() && is_directorys() { owner } else { user.as_raw() };
+    check_for(expected, path, metadata)
+}
+
+fn directory(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 fn check_for(owner: u32, path: &Path, metadata: &Metadata) -> Result<(), PrivateFileError> {
@@ -65,8 +75,8 @@ fn quoted(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use std::{
-        fs::{self, Permissions},
-        os::unix::fs::PermissionsExt,
+        fs::Permissions,
+        os::unix::fs::{PermissionsExt, chown},
     };
 
     use super::*;
@@ -103,6 +113,22 @@ mod tests {
         let owner = metadata.uid() + 1;
         let error = check_for(owner, path, &metadata).unwrap_err().to_string();
         assert!(error.ends_with(&format!("`chown {owner} {}`", path.display())), "{error}");
+    }
+
+    #[test]
+    fn root_takes_the_file_of_the_directorys_owner_and_of_nobody_else() {
+        assert!(rustix::process::geteuid().is_root(), "only root can give files away");
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        fs::write(&path, "").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        chown(&path, Some(1000), None).unwrap();
+        let checked = || check(&path, &fs::symlink_metadata(&path).unwrap());
+        assert!(matches!(checked(), Err(PrivateFileError::ForeignOwner { owner: 0, .. })));
+        chown(dir.path(), Some(1000), None).unwrap();
+        checked().unwrap();
+        chown(&path, Some(1001), None).unwrap();
+        assert!(matches!(checked(), Err(PrivateFileError::ForeignOwner { .. })));
     }
 
     #[test]

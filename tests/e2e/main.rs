@@ -5,6 +5,7 @@
 mod at_rest;
 mod cli;
 mod clients;
+mod control_seal;
 mod dependencies;
 mod devices;
 mod host;

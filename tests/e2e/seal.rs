@@ -22,24 +22,37 @@ const EMAIL: &str = "someone@example.org";
 const USER: &str = "65529";
 
 /// A process as its directory in `/proc` shows it.
-struct Process(PathBuf);
+pub(crate) struct Process(pub(crate) PathBuf);
 
 impl Process {
-    fn forwarder(lab: &Lab, gateway: &Gateway<'_>) -> Self {
+    pub(crate) fn forwarder(lab: &Lab, gateway: &Gateway<'_>) -> Self {
         Self(lab.gateway.path(&format!("/proc/{}", gateway.forwarder())))
     }
 
-    fn control(lab: &Lab, gateway: &Gateway<'_>) -> Self {
-        let id = gateway.json(&["status"])["control"]["pid"].as_u64().unwrap();
+    pub(crate) fn control(lab: &Lab, gateway: &Gateway<'_>) -> Self {
+        Self::named(lab, gateway, "control")
+    }
+
+    pub(crate) fn starter(lab: &Lab, gateway: &Gateway<'_>) -> Self {
+        Self::named(lab, gateway, "starter")
+    }
+
+    fn named(lab: &Lab, gateway: &Gateway<'_>, name: &str) -> Self {
+        let id = gateway.json(&["status"])[name]["pid"].as_u64().unwrap();
         Self(lab.gateway.path(&format!("/proc/{id}")))
     }
 
-    fn read(&self, name: &str) -> String {
+    pub(crate) fn read(&self, name: &str) -> String {
         fs::read_to_string(self.0.join(name)).unwrap()
     }
 
+    /// Whether it has ended, be it waited for or not.
+    pub(crate) fn is_gone(&self) -> bool {
+        fs::read(self.0.join("cmdline")).map_or(true, |line| line.is_empty())
+    }
+
     /// The `status` of every thread.
-    fn threads(&self) -> Vec<String> {
+    pub(crate) fn threads(&self) -> Vec<String> {
         let tasks = fs::read_dir(self.0.join("task")).unwrap();
         tasks.map(|task| fs::read_to_string(task.unwrap().path().join("status")).unwrap()).collect()
     }
@@ -49,7 +62,7 @@ impl Process {
     }
 
     /// What each descriptor leads to, by number.
-    fn descriptors(&self) -> Vec<(u32, String)> {
+    pub(crate) fn descriptors(&self) -> Vec<(u32, String)> {
         let entries = fs::read_dir(self.0.join("fd")).unwrap().map(|entry| entry.unwrap().path());
         let number = |path: &Path| path.file_name().unwrap().to_str().unwrap().parse().unwrap();
         let target = |path: &Path| fs::read_link(path).unwrap().to_string_lossy().into_owned();
@@ -60,7 +73,7 @@ impl Process {
 }
 
 /// The words after a field's name in a `status`.
-fn field<'a>(status: &'a str, name: &str) -> Vec<&'a str> {
+pub(crate) fn field<'a>(status: &'a str, name: &str) -> Vec<&'a str> {
     let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     line.unwrap_or_else(|| panic!("no field {name}")).split_whitespace().collect()
 }

@@ -12,6 +12,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::unix::fs::PermissionsExt,
     path::Path,
 };
 
@@ -75,7 +76,9 @@ impl Lab {
         let target = Target::start(&target_namespace);
         sweep();
         let prefix = format!("{DIR_PREFIX}{}-", std::process::id());
-        let dir = tempfile::Builder::new().prefix(&prefix).tempdir();
+        // Control, which is not root, has to get through to the data directory.
+        let passable = std::fs::Permissions::from_mode(0o711);
+        let dir = tempfile::Builder::new().prefix(&prefix).permissions(passable).tempdir();
         Self { target, clients, gateway, target_namespace, dir: dir.expect("making a directory") }
     }
 

@@ -135,12 +135,7 @@ impl Worker<'_> {
     ///
     /// Not inlined, so that all it leaves on the stack lies below its caller, where it is wiped.
     #[inline(never)]
-    fn turn(
-        &mut self,
-        sockets: &[BorrowedFd<'_>],
-        ready: &[PollFd<'_>],
-        now: Instant,
-    ) -> bool {
+    fn turn(&mut self, sockets: &[BorrowedFd<'_>], ready: &[PollFd<'_>], now: Instant) -> bool {
         self.used_since.get_or_insert(now);
         let tun = self.io.tun.as_fd();
         let mut more = false;

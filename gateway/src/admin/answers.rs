@@ -12,7 +12,7 @@ use tacit_messages::UnixSeconds;
 use super::{
     Account, AccountWithDevices, AddAccount, AddDevice, Confirmation, ControlStatus, Device,
     DeviceWithConfig, ListAccounts, ListDevices, ListSessions, PresharedKeyText, RemoveDevice,
-    RotateDevice, Session, ShowAccount, ShowStatus, Status,
+    RotateDevice, Session, ShowAccount, ShowStatus, StarterStatus, Status,
     server::{Answer, Caller, Refused},
 };
 use crate::{control::Gateway, endpoint, endpoint::EndpointOrigin, host, log, program};
@@ -44,6 +44,7 @@ impl Answer for ShowStatus {
             accounts: counts.accounts,
             forwarder: gateway.forwarder.status(),
             control: ControlStatus { pid: std::process::id() },
+            starter: StarterStatus { pid: gateway.starter_pid },
             totals: gateway.forwarder.totals(),
         })
     }

@@ -116,6 +116,8 @@ pub(crate) struct Status {
     pub(crate) forwarder: ForwarderStatus,
     /// The process that answers this.
     pub(crate) control: ControlStatus,
+    /// The process that starts forwarders.
+    pub(crate) starter: StarterStatus,
     /// Whole-gateway counters since the gateway started.
     pub(crate) totals: TotalsStatus,
 }
@@ -136,6 +138,13 @@ pub(crate) struct ForwarderStatus {
 /// The control process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) struct ControlStatus {
+    /// Its process id.
+    pub(crate) pid: u32,
+}
+
+/// The process that starts forwarders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) struct StarterStatus {
     /// Its process id.
     pub(crate) pid: u32,
 }

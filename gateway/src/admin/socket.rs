@@ -1,7 +1,7 @@
 //! The admin socket's place in the file system.
 
 use std::{
-    fs, io,
+    fs, io, mem,
     os::unix::{
         fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt, chown},
         net::{UnixListener, UnixStream},
@@ -49,6 +49,26 @@ impl AdminSocket {
         }
         let (inode, listener) = bind_and_move(path).map_err(failed)?;
         Ok((Self { path: path.into(), inode }, listener))
+    }
+
+    /// The socket that another process bound at `path`, for this one to remove.
+    pub(crate) fn of_control(path: PathBuf, inode: u64) -> Self {
+        Self { path, inode }
+    }
+
+    /// The socket's file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file's inode: another one at the same path is not this socket.
+    pub(crate) fn inode(&self) -> u64 {
+        self.inode
+    }
+
+    /// Leaves the file where it is.
+    pub(crate) fn leave(self) {
+        mem::forget(self);
     }
 }
 

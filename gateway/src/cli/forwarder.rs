@@ -1,4 +1,4 @@
-//! `tacit forwarder`: how control tells the forwarder process what to do. It is not for people.
+//! `tacit forwarder`: how the forwarder process is told what to do. It is not for people.
 
 use std::{net::IpAddr, process::ExitCode};
 

@@ -5,6 +5,7 @@ mod device;
 mod forwarder;
 mod print;
 mod session;
+mod starter;
 mod status;
 
 use std::{path::Path, process::ExitCode};
@@ -15,7 +16,7 @@ use tokio::runtime;
 
 use self::{
     account::AccountVerb, device::DeviceVerb, forwarder::ForwarderArguments, print::Printable,
-    session::SessionVerb, status::StatusArguments,
+    session::SessionVerb, starter::StarterArguments, status::StatusArguments,
 };
 use crate::{
     admin::{Request, client},
@@ -91,9 +92,13 @@ A second gateway on the same machine, with tunnel networks of its own:
     )]
     Session(SessionVerb),
 
-    /// Carry packets; started by `tacit run` with its descriptors.
+    /// Carry packets; started by `tacit starter` with descriptors from `tacit run`.
     #[command(hide = true)]
     Forwarder(ForwarderArguments),
+
+    /// Start forwarders; started by `tacit run` before it drops its rights.
+    #[command(hide = true)]
+    Starter(StarterArguments),
 }
 
 /// Does what the command line says.
@@ -115,6 +120,7 @@ impl Cli {
     fn run(self) -> ExitCode {
         concluded(match self.verb {
             Verb::Forwarder(arguments) => return forwarder::run(arguments),
+            Verb::Starter(arguments) => return starter::run(arguments),
             Verb::Run(overrides) => run_gateway(&self.places, &overrides),
             verb => ask_gateway(&self.places, verb),
         })
@@ -146,11 +152,7 @@ fn causes(error: &anyhow::Error) -> String {
 fn run_gateway(places: &Places, overrides: &Overrides) -> anyhow::Result<()> {
     let settings = Settings::load(places, overrides)?;
     log::start(settings.log.into());
-    runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("starting threads")?
-        .block_on(control::run(settings))
+    control::run(settings)
 }
 
 fn ask_gateway(places: &Places, verb: Verb) -> anyhow::Result<()> {
@@ -162,7 +164,7 @@ fn ask_gateway(places: &Places, verb: Verb) -> anyhow::Result<()> {
                 Verb::Account(verb) => account::run(&gateway, verb).await,
                 Verb::Device(verb) => device::run(&gateway, verb).await,
                 Verb::Session(verb) => session::run(&gateway, verb).await,
-                Verb::Run(_) | Verb::Forwarder(_) => Ok(()),
+                Verb::Run(_) | Verb::Forwarder(_) | Verb::Starter(_) => Ok(()),
             }
         },
     )

@@ -41,6 +41,7 @@ fn text(status: &Status) -> String {
         ("accounts", status.accounts.to_string()),
         ("forwarder", forwarder(status)),
         ("control", format!("pid {}", status.control.pid)),
+        ("starter", format!("pid {}", status.starter.pid)),
         ("inbound", packets(totals.inbound_packets, totals.inbound_bytes)),
         ("outbound", packets(totals.outbound_packets, totals.outbound_bytes)),
         ("handshakes", totals.handshakes.to_string()),

@@ -1,13 +1,22 @@
 //! The directory that holds the store and the keys, and belongs to one gateway at a time.
 
 use std::{
-    fs::{DirBuilder, File, OpenOptions},
+    ffi::OsStr,
+    fs::{self, DirBuilder, File, OpenOptions},
     io,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, lchown},
     path::{Path, PathBuf},
 };
 
 use rustix::fs::{FlockOperation, flock};
+
+use super::user::User;
+
+/// Beginnings of the names of what a gateway keeps in its data directory.
+const OWN: [&str; 5] = ["lock", "gateway.key", "data.key", "store.sqlite", "host-state.json"];
+
+/// What a file system has in its uppermost directory.
+const LOST_AND_FOUND: &str = "lost+found";
 
 /// Why the data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +24,24 @@ pub(crate) enum DataDirError {
     /// Another gateway has it.
     #[error("another gateway uses {0}; stop it or name another --data-dir")]
     InUse(PathBuf),
+    /// It belongs to somebody else, who could change what is in it.
+    #[error(
+        "the data directory {0} belongs to another user; mend it with `chown root {0}` or name another --data-dir"
+    )]
+    ForeignOwner(PathBuf),
+    /// It is not for the gateway alone, so it cannot be given to the user that control becomes.
+    #[error("the data directory {0} holds other files; move them away or name an empty --data-dir")]
+    Shared(PathBuf),
+    /// A directory above it keeps the user away that control becomes.
+    #[error(
+        "{above} does not let user {user} through to the data directory; mend it with `chmod o+x {above}` or name another --data-dir"
+    )]
+    Unreachable {
+        /// The directory above.
+        above: PathBuf,
+        /// The user's number.
+        user: u32,
+    },
     /// The file system refused.
     #[error("the data directory {0} cannot be used; make it writable or name another --data-dir")]
     Io(PathBuf, #[source] io::Error),
@@ -49,6 +76,49 @@ impl DataDir {
         }
     }
 
+    /// Gives the directory, and what root keeps in it for a gateway, to `user`.
+    ///
+    /// # Errors
+    /// [`DataDirError`] if it belongs to another user, or holds what is not the gateway's.
+    pub(crate) fn give_to(&self, user: User) -> Result<(), DataDirError> {
+        let failed = |error| DataDirError::Io(self.path.clone(), error);
+        let metadata = fs::metadata(&self.path).map_err(failed)?;
+        if ![0, user.user].contains(&metadata.uid()) {
+            return Err(DataDirError::ForeignOwner(self.path.clone()));
+        }
+        let entries = fs::read_dir(&self.path).map_err(failed)?;
+        let entries: Vec<_> = entries.collect::<io::Result<_>>().map_err(failed)?;
+        let is_own = |name: &OsStr| name == LOST_AND_FOUND || is_own(name);
+        if metadata.uid() == 0 && !entries.iter().all(|entry| is_own(&entry.file_name())) {
+            return Err(DataDirError::Shared(self.path.clone()));
+        }
+        for entry in entries {
+            // A link could lead to a file that somebody else should not get.
+            let file = entry.metadata().map_err(failed)?;
+            if file.is_file() && file.uid() == 0 && file.nlink() == 1 && is_own(&entry.file_name())
+            {
+                lchown(entry.path(), Some(user.user), Some(user.group)).map_err(failed)?;
+            }
+        }
+        lchown(&self.path, Some(user.user), Some(user.group)).map_err(failed)
+    }
+
+    /// Checks that this process, which has become `user`, can still get to the directory.
+    ///
+    /// # Errors
+    /// [`DataDirError::Unreachable`] with the directory that is in the way.
+    pub(crate) fn check_reachable(&self, user: User) -> Result<(), DataDirError> {
+        let failed = |error| DataDirError::Io(self.path.clone(), error);
+        let Err(error) = fs::read_dir(&self.path) else { return Ok(()) };
+        let path = std::path::absolute(&self.path).map_err(failed)?;
+        let above: Vec<&Path> = path.ancestors().skip(1).collect();
+        let is_in_the_way = |above: &&&Path| fs::metadata(above.join(".")).is_err();
+        match above.iter().rev().find(is_in_the_way) {
+            Some(above) => Err(DataDirError::Unreachable { above: above.into(), user: user.user }),
+            None => Err(failed(error)),
+        }
+    }
+
     /// The gateway's key.
     pub(crate) fn key_path(&self) -> PathBuf {
         self.path.join("gateway.key")
@@ -58,6 +128,14 @@ impl DataDir {
     pub(crate) fn store_path(&self) -> PathBuf {
         store_path(&self.path)
     }
+}
+
+/// Whether a gateway may have made a file of that name.
+fn is_own(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    // A draft of a file has a dot before its name.
+    let name = name.strip_prefix('.').unwrap_or(&name);
+    OWN.iter().any(|own| name.starts_with(own))
 }
 
 /// The store of a data directory that need not exist.
@@ -77,5 +155,51 @@ mod tests {
         assert!(matches!(DataDir::take(&path), Err(DataDirError::InUse(_))));
         drop(first);
         assert!(DataDir::take(&path).is_ok());
+    }
+
+    const USER: User = User { user: 65_528, group: 65_528 };
+
+    fn owner(path: &Path) -> u32 {
+        fs::symlink_metadata(path).unwrap().uid()
+    }
+
+    #[test]
+    fn what_root_kept_for_a_gateway_is_given_away_with_the_directory() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = DataDir::take(&parent.path().join("data")).unwrap();
+        let wal_path = dir.path.join("store.sqlite-wal");
+        fs::write(&wal_path, "").unwrap();
+        dir.give_to(USER).unwrap();
+        for path in [&dir.path, &dir.path.join("lock"), &wal_path] {
+            assert_eq!(owner(path), USER.user);
+        }
+        // The next start, which finds it as it should be.
+        dir.give_to(USER).unwrap();
+    }
+
+    #[test]
+    fn directory_with_other_files_and_somebody_elses_are_not_touched() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = DataDir::take(&parent.path().join("data")).unwrap();
+        let other = dir.path.join("passwd");
+        fs::write(&other, "").unwrap();
+        assert!(matches!(dir.give_to(USER), Err(DataDirError::Shared(_))));
+        assert_eq!([owner(&dir.path), owner(&other)], [0, 0]);
+        fs::remove_file(&other).unwrap();
+        lchown(&dir.path, Some(1000), None).unwrap();
+        assert!(matches!(dir.give_to(USER), Err(DataDirError::ForeignOwner(_))));
+    }
+
+    #[test]
+    fn links_in_the_directory_give_nothing_away() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = DataDir::take(&parent.path().join("data")).unwrap();
+        let [secret, other] = ["secret", "other"].map(|name| parent.path().join(name));
+        fs::write(&secret, "").unwrap();
+        fs::write(&other, "").unwrap();
+        std::os::unix::fs::symlink(&secret, dir.path.join("store.sqlite")).unwrap();
+        fs::hard_link(&other, dir.path.join("gateway.key")).unwrap();
+        dir.give_to(USER).unwrap();
+        assert_eq!([owner(&secret), owner(&other)], [0, 0]);
     }
 }

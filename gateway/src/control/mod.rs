@@ -1,9 +1,10 @@
 //! The control process: everything of the gateway that does not touch a packet.
 //!
 //! The start, in order: the tunnel networks are chosen and what the host lacks is found out before anything is
-//! changed; then the data directory is
-//! taken, the keys and the store are opened, the admin socket is bound, the network is raised, and the forwarder is
-//! started. The stop goes the same way back and leaves the host as it was.
+//! changed; then the data directory is taken, the keys are loaded, the admin socket is bound and the starter is started.
+//! That much takes root's rights, which control then drops ([`seal`]) while it has a single thread. Sealed, it opens the
+//! store, raises the network and has the forwarder started. The stop goes the same way back and leaves the host as it
+//! was.
 
 mod data_dir;
 mod data_key;
@@ -16,17 +17,21 @@ mod link;
 mod lookup;
 mod networks;
 mod outbox;
+mod seal;
 mod session_writer;
+mod starter;
 mod supervisor;
+mod user;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, os::unix::net::UnixListener, sync::Arc, time::Duration};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use parking_lot::Mutex;
 use tacit_accounts::{Store, TunnelPool};
 use tacit_keys::{DataKeys, PrivateKey, PublicKey, gateway_key};
 use tacit_messages::{DeviceId, UnixSeconds, clock::Instant};
 use tokio::{
+    runtime,
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
     task::JoinHandle,
@@ -34,9 +39,17 @@ use tokio::{
 };
 
 use self::{
-    data_dir::DataDir, departures::Departures, forwarder::Forwarder,
-    forwarder_state::ForwarderState, hearing::Hearing, outbox::Outbox,
-    session_writer::SessionWriter, supervisor::Supervisor,
+    data_dir::DataDir,
+    departures::Departures,
+    forwarder::Forwarder,
+    forwarder_state::ForwarderState,
+    hearing::Hearing,
+    outbox::Outbox,
+    seal::Seal,
+    session_writer::SessionWriter,
+    starter::{Starter, StarterProcess},
+    supervisor::Supervisor,
+    user::User,
 };
 use crate::{
     admin::{server, socket::AdminSocket},
@@ -69,6 +82,8 @@ pub(crate) struct Gateway {
     pub(crate) store: Store,
     /// What `status` says of the forwarder.
     pub(crate) forwarder: Arc<ForwarderState>,
+    /// The starter's process number.
+    pub(crate) starter_pid: u32,
     outbox: Arc<Outbox>,
 }
 
@@ -79,49 +94,118 @@ impl Gateway {
     }
 }
 
-/// Runs the gateway until SIGTERM, SIGINT or SIGHUP.
+/// Runs the gateway until SIGTERM, SIGINT or SIGHUP. The process must have no other thread.
 ///
 /// # Errors
-/// What kept it from starting; then the host is as it was.
-pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
+/// What kept it from starting; then the host is as it was. Or that the starter died.
+pub(crate) fn run(settings: Settings) -> anyhow::Result<()> {
     forwarder::keep_inherited_descriptors().context("keeping inherited descriptors")?;
-    let mut stop_signal = stop_signal().context("catching signals")?;
-    let networks = networks::choose(&settings).await?;
-    let host_settings = host_settings(&settings, networks);
-    preflight(&host_settings).await?;
-    let data_dir = DataDir::take(&settings.data_dir)?;
-    let data_keys = data_key::load_or_create(&data_key::path(&settings), &data_dir.store_path())?;
-    let identity = gateway_key::load_or_create(&data_dir.key_path())?;
-    let store = open_store(&settings, networks, &data_dir, data_keys).await?;
-    let (socket, listener) = AdminSocket::bind(&settings.socket)?;
-
-    let running = Running::start(settings, networks, &host_settings, identity, store.clone()).await;
-    let running = match running {
-        Ok(running) => running,
-        Err(error) => {
-            store.close().await;
-            return Err(error);
-        }
+    let user = User::dedicated()?;
+    let prepared = {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build();
+        runtime.context("starting")?.block_on(Prepared::as_root(settings, user))?
     };
-    let (stop, stopped) = watch::channel(false);
-    let (gateway, mut admin_stop) = (Arc::clone(&running.gateway), stopped.clone());
-    let until_stop = async move { supervisor::stopped(&mut admin_stop).await };
-    let admin = tokio::spawn(server::serve(listener, gateway, until_stop));
-    let supervised = tokio::spawn(running.run(stopped));
-    log::ready(host_settings.workers, std::process::id());
+    let _seal = Seal::apply(user, &prepared.settings.data_dir, &prepared.settings.listen)?;
+    prepared.data_dir.check_reachable(user)?;
+    runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("starting threads")?
+        .block_on(prepared.run())
+}
 
-    stop_signal.recv().await;
-    log::stopping();
-    let _ = stop.send(true);
-    let outcome = supervised.await;
-    if !matches!(timeout(STOP_PATIENCE, admin).await, Ok(Ok(Ok(())))) {
-        log::stop_failed(&"a request at the admin socket was cut short");
+/// Everything that takes root's rights, done.
+struct Prepared {
+    settings: Settings,
+    networks: TunnelPool,
+    host_settings: HostSettings,
+    data_dir: DataDir,
+    data_keys: DataKeys,
+    identity: PrivateKey,
+    listener: UnixListener,
+    socket: AdminSocket,
+    starter: StarterProcess,
+}
+
+impl Prepared {
+    async fn as_root(settings: Settings, user: User) -> anyhow::Result<Self> {
+        let networks = networks::choose(&settings).await?;
+        let host_settings = host_settings(&settings, networks);
+        preflight(&host_settings).await?;
+        let data_dir = DataDir::take(&settings.data_dir)?;
+        let data_keys =
+            data_key::load_or_create(&data_key::path(&settings), &data_dir.store_path())?;
+        let identity = gateway_key::load_or_create(&data_dir.key_path())?;
+        data_dir.give_to(user)?;
+        let (socket, listener) = AdminSocket::bind(&settings.socket)?;
+        let starter = StarterProcess::start(&socket, &forwarder::arguments(&settings, networks))?;
+        Ok(Self {
+            settings,
+            networks,
+            host_settings,
+            data_dir,
+            data_keys,
+            identity,
+            listener,
+            socket,
+            starter,
+        })
     }
-    store.close().await;
-    drop(socket);
-    outcome.context("the supervisor failed")?;
-    log::stopped();
-    Ok(())
+
+    /// Is the gateway until it is told to stop.
+    async fn run(self) -> anyhow::Result<()> {
+        let Self { settings, networks, host_settings, data_dir, data_keys, .. } = self;
+        let (identity, listener) = (self.identity, self.listener);
+        let (socket, mut starter_process) = (self.socket, self.starter);
+        let mut stop_signal = stop_signal().context("catching signals")?;
+        let starter = starter_process.listen().context("listening to the starter")?;
+        let starter_gone = starter.gone();
+        let store = open_store(&settings, networks, &data_dir, data_keys).await?;
+        let gateway = Gateway {
+            settings: Arc::new(settings),
+            networks,
+            public_key: identity.public_key(),
+            store: store.clone(),
+            forwarder: Arc::new(ForwarderState::new(UnixSeconds::now())),
+            starter_pid: starter_process.pid(),
+            outbox: Arc::new(Outbox::default()),
+        };
+        let running = Running::start(gateway, &host_settings, identity, starter).await;
+        let running = match running {
+            Ok(running) => running,
+            Err(error) => {
+                store.close().await;
+                return Err(error);
+            }
+        };
+        let (stop, stopped) = watch::channel(false);
+        let (gateway, mut admin_stop) = (Arc::clone(&running.gateway), stopped.clone());
+        let until_stop = async move { supervisor::stopped(&mut admin_stop).await };
+        let admin = tokio::spawn(server::serve(listener, gateway, until_stop));
+        let supervised = tokio::spawn(running.run(stopped));
+        log::ready(host_settings.workers, std::process::id());
+
+        let is_told = tokio::select! {
+            () = stop_signal.recv() => true,
+            () = starter_gone => false,
+        };
+        if is_told {
+            log::stopping()
+        } else {
+            log::starter_died()
+        }
+        let _ = stop.send(true);
+        let outcome = supervised.await;
+        if !matches!(timeout(STOP_PATIENCE, admin).await, Ok(Ok(Ok(())))) {
+            log::stop_failed(&"a request at the admin socket was cut short");
+        }
+        store.close().await;
+        drop(socket);
+        drop(starter_process);
+        outcome.context("the supervisor failed")?;
+        log::stopped();
+        if is_told { Ok(()) } else { bail!("the starter died; start the gateway again") }
+    }
 }
 
 /// A gateway whose forwarder carries packets.
@@ -132,28 +216,21 @@ struct Running {
 }
 
 impl Running {
-    /// Raises the network and starts the forwarder; undoes it all if that fails.
+    /// Raises the network and has the forwarder started; undoes it all if that fails.
     async fn start(
-        settings: Settings,
-        networks: TunnelPool,
+        gateway: Gateway,
         host_settings: &HostSettings,
         identity: PrivateKey,
-        store: Store,
+        starter: Starter,
     ) -> anyhow::Result<Self> {
         let network = Network::raise(host_settings).await?;
-        let outbox = Arc::new(Outbox::default());
-        let gateway = Arc::new(Gateway {
-            settings: Arc::new(settings),
-            networks,
-            public_key: identity.public_key(),
-            store: store.clone(),
-            forwarder: Arc::new(ForwarderState::new(UnixSeconds::now())),
-            outbox: Arc::clone(&outbox),
-        });
+        let gateway = Arc::new(gateway);
+        let (store, outbox) = (gateway.store.clone(), Arc::clone(&gateway.outbox));
         let supervisor = Supervisor {
-            settings: Arc::clone(&gateway.settings),
-            networks,
+            workers: host_settings.workers,
+            networks: gateway.networks,
             network,
+            starter: Arc::new(starter),
             identity,
             hearing: Hearing {
                 lookups: lookup::start(store.clone(), Arc::clone(&outbox)),

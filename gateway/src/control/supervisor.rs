@@ -1,6 +1,6 @@
 //! Keeps a forwarder running: starts it, has it heard, ends its sessions when it dies, and starts the next one.
 
-use std::{future::pending, process::ExitStatus, sync::Arc, time::Duration};
+use std::{future::pending, io, process::ExitStatus, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tacit_accounts::TunnelPool;
@@ -17,9 +17,9 @@ use super::{
     limits::Limits,
     outbox::Outbox,
     session_writer::SessionChange,
+    starter::Starter,
 };
 use crate::{
-    config::Settings,
     host::{HostError, Network},
     log,
 };
@@ -35,12 +35,14 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 /// What the supervisor works with.
 pub(crate) struct Supervisor {
-    /// The gateway's settings.
-    pub(crate) settings: Arc<Settings>,
+    /// How many threads of a forwarder carry packets.
+    pub(crate) workers: usize,
     /// The tunnel networks.
     pub(crate) networks: TunnelPool,
     /// The host's network.
     pub(crate) network: Network,
+    /// Where forwarders are started.
+    pub(crate) starter: Arc<Starter>,
     /// The gateway's key.
     pub(crate) identity: PrivateKey,
     /// Where revocations and answers to `WhoIs` are sent.
@@ -52,6 +54,9 @@ pub(crate) struct Supervisor {
 /// Why there is no forwarder.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StartError {
+    /// The TUN driver could not be opened.
+    #[error("opening the TUN driver")]
+    NoDevice(#[source] io::Error),
     /// The tunnel could not be made.
     #[error(transparent)]
     Tunnel(#[from] HostError),
@@ -64,11 +69,12 @@ impl StartError {
     /// The reason without the addresses and names that a host's error may have.
     fn reason(&self) -> &'static str {
         match self {
+            Self::NoDevice(_) => "the TUN driver cannot be opened",
             Self::Tunnel(HostError::PortTaken(_)) => "the UDP port is taken",
             Self::Tunnel(HostError::InterfaceExists(_)) => "the interface exists",
             Self::Tunnel(_) => "the tunnel cannot be made",
             Self::Forwarder(ForwarderError::Process(_)) => "there is no process to be had",
-            Self::Forwarder(ForwarderError::Unsealed { .. }) => "it cannot be sealed",
+            Self::Forwarder(ForwarderError::Unsealed(_)) => "it cannot be sealed",
             Self::Forwarder(_) => "it did not say that it runs",
         }
     }
@@ -80,13 +86,14 @@ impl Supervisor {
     /// # Errors
     /// If the tunnel cannot be made or the forwarder does not become ready.
     pub(crate) async fn start(&self) -> Result<Forwarder, StartError> {
-        let tunnel = self.network.open_tunnel().await?;
-        Ok(Forwarder::start(&self.settings, self.networks, tunnel, &self.identity).await?)
+        let blank = self.starter.devices(self.workers).await.map_err(StartError::NoDevice)?;
+        let tunnel = self.network.open_tunnel(blank).await?;
+        Ok(Forwarder::start(&self.starter, tunnel, &self.identity).await?)
     }
 
     /// Keeps a forwarder running, `first` to begin with, until `stop` says so.
     pub(crate) async fn run(&self, first: Forwarder, stop: &mut watch::Receiver<bool>) {
-        self.hearing.state.started(first.pid(), UnixSeconds::now());
+        self.hearing.state.started(Some(first.pid()), UnixSeconds::now());
         let mut forwarder = first;
         let mut backoff = Backoff::default();
         loop {
@@ -105,8 +112,8 @@ impl Supervisor {
                 next = self.start_again(wait, &mut backoff) => next,
                 () = stopped(stop) => return,
             };
-            let restarts = self.hearing.state.restarted(next.pid(), UnixSeconds::now());
-            log::forwarder_restarted(restarts, next.pid().unwrap_or_default());
+            let restarts = self.hearing.state.restarted(Some(next.pid()), UnixSeconds::now());
+            log::forwarder_restarted(restarts, next.pid());
             forwarder = next;
         }
     }
@@ -118,7 +125,7 @@ impl Supervisor {
     }
 
     /// Ends what is left of a forwarder that is dead, or that has to be killed, and its sessions.
-    async fn bury(&self, mut forwarder: Forwarder, end: End) {
+    async fn bury(&self, forwarder: Forwarder, end: End) {
         let died_at = UnixSeconds::now();
         let status = match end {
             End::Closed | End::Stopped | End::Fault => forwarder.end().await,
@@ -162,7 +169,7 @@ impl Supervisor {
     }
 
     /// Has the forwarder end its sessions and exit.
-    async fn stop(&self, mut forwarder: Forwarder, number: u64, limits: &Mutex<Limits>) {
+    async fn stop(&self, forwarder: Forwarder, number: u64, limits: &Mutex<Limits>) {
         let link = Arc::clone(forwarder.link());
         let farewell = async {
             let _ = link.send(&ToForwarder::Shutdown).await;

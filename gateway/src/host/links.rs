@@ -5,6 +5,7 @@ use nlink::netlink::addr::{Ipv4Address, Ipv6Address};
 use nlink::netlink::devconf::AddrGenMode;
 use nlink::netlink::{Connection, Route};
 
+use super::tun::QUEUE_LEN_PACKETS;
 use super::{HostError, HostSettings, sysctls};
 
 /// Whether there is an interface of that name.
@@ -53,7 +54,7 @@ pub(crate) async fn check_networks_are_free(
     Ok(())
 }
 
-/// Gives the TUN device its addresses and brings it up.
+/// Gives the TUN device its MTU, queue length and addresses, and brings it up.
 ///
 /// # Errors
 /// [`HostError::Link`].
@@ -70,6 +71,8 @@ async fn address_and_raise(settings: &HostSettings) -> nlink::Result<()> {
         return Err(nlink::Error::interface_not_found(&settings.interface));
     };
     let index = link.ifindex();
+    route.set_link_mtu_by_index(index, settings.mtu.into()).await?;
+    route.set_link_txqlen_by_index(index, QUEUE_LEN_PACKETS).await?;
     let prefix_v4 = settings.tunnel_v4.prefix_len();
     route.add_address(Ipv4Address::with_index(index, settings.gateway_v4(), prefix_v4)).await?;
     if sysctls::ipv6_is_on() {

@@ -28,6 +28,7 @@ use rustix::thread::{CapabilitySet, capabilities};
 pub(crate) use error::HostError;
 pub(crate) use links::check_networks_are_free;
 pub(crate) use settings::{HostSettings, Protocol, ServedPort};
+pub(crate) use tun::blank_devices as blank_tun_devices;
 
 use firewall::Firewall;
 use record::Record;
@@ -124,13 +125,13 @@ impl Network {
         }
     }
 
-    /// Makes the TUN device with its addresses, and binds the UDP sockets.
+    /// Makes the TUN device with its addresses of `blank` devices, one per worker, and binds the UDP sockets.
     ///
     /// # Errors
     /// What could not be made.
-    pub(crate) async fn open_tunnel(&self) -> Result<TunnelIo, HostError> {
+    pub(crate) async fn open_tunnel(&self, blank: Vec<OwnedFd>) -> Result<TunnelIo, HostError> {
         let sockets = self.bind_when_free().await?;
-        let device = tun::open(&self.settings)?;
+        let device = tun::make(&self.settings, blank)?;
         self.has_made_device.store(true, Ordering::Relaxed);
         links::configure(&self.settings).await?;
         // Whoever flushed the table or the switches while the forwarder was away did not mean the tunnel.

@@ -60,7 +60,7 @@ fn a_taken_port_is_named() {
 fn a_port_shared_by_a_gateway_is_taken_all_the_same() {
     in_namespace(async |directory| {
         let first = Network::raise(&settings(directory, "data")).await.unwrap();
-        let _tunnel = first.open_tunnel().await.unwrap();
+        let _tunnel = first.open_tunnel(blank_devices()).await.unwrap();
         let second =
             HostSettings { listen: vec![address("0.0.0.0:51820")], ..second_settings(directory) };
 
@@ -152,7 +152,7 @@ fn read_only_switches_that_are_on_already_are_enough() {
 
         preflight(&settings).await.unwrap();
         let network = Network::raise(&settings).await.unwrap();
-        drop(network.open_tunnel().await.unwrap());
+        drop(network.open_tunnel(blank_devices()).await.unwrap());
         network.lower().await;
     });
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -40,6 +41,11 @@ pub(super) fn settings(directory: &Path, name: &str) -> HostSettings {
         served_ports: Vec::new(),
         state_dir,
     }
+}
+
+/// One blank device for each worker.
+pub(super) fn blank_devices() -> Vec<OwnedFd> {
+    crate::host::blank_tun_devices(2).unwrap()
 }
 
 /// Settings for a second gateway beside the first.

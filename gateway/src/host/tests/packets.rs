@@ -46,7 +46,7 @@ impl Lab {
         let mut settings = HostSettings { workers: 1, ..settings(directory, "data") };
         change(&mut settings);
         let network = Network::raise(&settings).await.unwrap();
-        let tunnel = network.open_tunnel().await.unwrap();
+        let tunnel = network.open_tunnel(crate::host::blank_tun_devices(1).unwrap()).await.unwrap();
         Self { network, tunnel, uplink }
     }
 

@@ -42,7 +42,7 @@ fn raising_makes_device_addresses_sockets_and_table() {
         let settings = settings(directory, "data");
         preflight(&settings).await.unwrap();
         let network = Network::raise(&settings).await.unwrap();
-        let tunnel = network.open_tunnel().await.unwrap();
+        let tunnel = network.open_tunnel(blank_devices()).await.unwrap();
 
         assert_eq!([tunnel.tun.len(), tunnel.udp_v4.len(), tunnel.udp_v6.len()], [2, 2, 2]);
         for descriptor in tunnel.tun.iter().chain(&tunnel.udp_v4).chain(&tunnel.udp_v6) {
@@ -86,7 +86,7 @@ fn lowering_leaves_the_host_as_it_was() {
 
         let settings = settings(directory, "data");
         let network = Network::raise(&settings).await.unwrap();
-        let tunnel = network.open_tunnel().await.unwrap();
+        let tunnel = network.open_tunnel(blank_devices()).await.unwrap();
         assert_eq!(sysctl("ipv6/conf/uplink0/accept_ra"), "2");
         drop(tunnel);
         network.lower().await;
@@ -131,11 +131,11 @@ fn the_next_gateway_cleans_up_after_a_killed_one() {
         let before = snapshot();
         let settings = settings(directory, "data");
         let killed = Network::raise(&settings).await.unwrap();
-        drop(killed.open_tunnel().await.unwrap());
+        drop(killed.open_tunnel(blank_devices()).await.unwrap());
         kill(killed).await;
 
         let next = Network::raise(&settings).await.unwrap();
-        drop(next.open_tunnel().await.unwrap());
+        drop(next.open_tunnel(blank_devices()).await.unwrap());
         next.lower().await;
 
         assert_same(&before, &snapshot());
@@ -196,9 +196,9 @@ fn two_gateways_run_side_by_side_and_the_last_one_turns_forwarding_off() {
             add_uplink().await;
             let before = snapshot();
             let first = Network::raise(&settings(directory, "data")).await.unwrap();
-            let first_tunnel = first.open_tunnel().await.unwrap();
+            let first_tunnel = first.open_tunnel(blank_devices()).await.unwrap();
             let second = Network::raise(&second_settings(directory)).await.unwrap();
-            let second_tunnel = second.open_tunnel().await.unwrap();
+            let second_tunnel = second.open_tunnel(blank_devices()).await.unwrap();
             run("nft", "list table inet tacit");
             run("nft", "list table inet tacit_tacit1");
 
@@ -221,7 +221,7 @@ fn the_tunnel_opens_again_after_the_forwarder_died() {
     in_namespace(async |directory| {
         let network = Network::raise(&settings(directory, "data")).await.unwrap();
         for _ in 0..3 {
-            drop(network.open_tunnel().await.unwrap());
+            drop(network.open_tunnel(blank_devices()).await.unwrap());
         }
         network.lower().await;
     });
@@ -232,7 +232,7 @@ fn lowering_removes_a_device_that_is_still_held() {
     in_namespace(async |directory| {
         let before = snapshot();
         let network = Network::raise(&settings(directory, "data")).await.unwrap();
-        let _tunnel = network.open_tunnel().await.unwrap();
+        let _tunnel = network.open_tunnel(blank_devices()).await.unwrap();
 
         network.lower().await;
 
@@ -312,7 +312,7 @@ fn ipv6_off_leaves_an_ipv4_tunnel() {
         let settings = settings(directory, "data");
         preflight(&settings).await.unwrap();
         let network = Network::raise(&settings).await.unwrap();
-        let tunnel = network.open_tunnel().await.unwrap();
+        let tunnel = network.open_tunnel(blank_devices()).await.unwrap();
 
         assert_eq!(sysctl("ipv6/conf/all/forwarding"), "0");
         let device = run("ip", "address show dev tacit0");
