@@ -19,7 +19,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 use tracing::Level;
 
-use crate::{endpoint::Endpoint, host::ServedPort};
+use crate::{endpoint::Endpoint, host::ServedPort, metrics::MetricsAddress};
 
 /// Where `tacit.toml` is looked for unless told otherwise.
 pub(crate) const CONFIG_PATH: &str = "/etc/tacit/tacit.toml";
@@ -143,6 +143,16 @@ pub(crate) struct Overrides {
     #[serde(skip_serializing_if = "Option::is_none")]
     device_limit: Option<u32>,
 
+    /// TCP address of /metrics, /healthz and /readyz, or `off` [default: 127.0.0.1:9586, if it is free].
+    #[arg(long, env = "TACIT_METRICS", value_name = "ADDR:PORT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metrics: Option<MetricsAddress>,
+
+    /// Sessions below which metrics leave out how much traffic there is [default: 5].
+    #[arg(long, env = "TACIT_METRICS_LEAST_SESSIONS", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metrics_least_sessions: Option<u32>,
+
     /// What the log on stderr shows [default: info].
     #[arg(long, env = "TACIT_LOG", value_name = "LEVEL")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -239,6 +249,10 @@ pub(crate) struct Settings {
     pub(crate) serve: Vec<ServedPort>,
     /// Devices that an account may have.
     pub(crate) device_limit: u32,
+    /// Where metrics are, if the operator said so.
+    pub(crate) metrics: Option<MetricsAddress>,
+    /// Sessions below which metrics leave out how much traffic there is.
+    pub(crate) metrics_least_sessions: u32,
     /// What the log shows.
     pub(crate) log: LogLevel,
 }
@@ -267,6 +281,8 @@ impl Default for Settings {
             allow_private: Vec::new(),
             serve: Vec::new(),
             device_limit: 5,
+            metrics: None,
+            metrics_least_sessions: 5,
             log: LogLevel::Info,
         }
     }

@@ -32,6 +32,11 @@ pub(crate) fn open_sessions_closed(rows: u64) {
     info!(rows, "sessions left open by a crash are closed");
 }
 
+/// Metrics are not to be had: nobody named an address for them, and another program has the default one.
+pub(crate) fn metrics_off(problem: &dyn Display) {
+    warn!(error = %problem, "metrics are off; name an address with --metrics, or `off`");
+}
+
 /// The gateway was told to stop.
 pub(crate) fn stopping() {
     info!("stopping");

@@ -11,6 +11,7 @@ mod control;
 mod endpoint;
 mod host;
 mod log;
+mod metrics;
 mod program;
 mod rfc3339;
 mod seal;

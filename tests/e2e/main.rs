@@ -14,6 +14,7 @@ mod isolation;
 mod lab_check;
 mod many;
 mod memory;
+mod metrics;
 mod restarts;
 mod seal;
 mod sessions;

@@ -23,7 +23,7 @@ mod starter;
 mod supervisor;
 mod user;
 
-use std::{io, os::unix::net::UnixListener, sync::Arc, time::Duration};
+use std::{io, net::TcpListener, os::unix::net::UnixListener, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
 use parking_lot::Mutex;
@@ -55,7 +55,7 @@ use crate::{
     admin::{server, socket::AdminSocket},
     config::Settings,
     host::{self, HostError, HostSettings, Network},
-    log,
+    log, metrics,
 };
 
 /// Between two notes in the store that the gateway is alive.
@@ -124,6 +124,7 @@ struct Prepared {
     identity: PrivateKey,
     listener: UnixListener,
     socket: AdminSocket,
+    metrics: Option<TcpListener>,
     starter: StarterProcess,
 }
 
@@ -132,6 +133,7 @@ impl Prepared {
         let networks = networks::choose(&settings).await?;
         let host_settings = host_settings(&settings, networks);
         preflight(&host_settings).await?;
+        let metrics = metrics::listen(&settings)?;
         let data_dir = DataDir::take(&settings.data_dir)?;
         let data_keys =
             data_key::load_or_create(&data_key::path(&settings), &data_dir.store_path())?;
@@ -148,6 +150,7 @@ impl Prepared {
             identity,
             listener,
             socket,
+            metrics,
             starter,
         })
     }
@@ -156,7 +159,7 @@ impl Prepared {
     async fn run(self) -> anyhow::Result<()> {
         let Self { settings, networks, host_settings, data_dir, data_keys, .. } = self;
         let (identity, listener) = (self.identity, self.listener);
-        let (socket, mut starter_process) = (self.socket, self.starter);
+        let (socket, metrics, mut starter_process) = (self.socket, self.metrics, self.starter);
         let mut stop_signal = stop_signal().context("catching signals")?;
         let starter = starter_process.listen().context("listening to the starter")?;
         let starter_gone = starter.gone();
@@ -182,6 +185,9 @@ impl Prepared {
         let (gateway, mut admin_stop) = (Arc::clone(&running.gateway), stopped.clone());
         let until_stop = async move { supervisor::stopped(&mut admin_stop).await };
         let admin = tokio::spawn(server::serve(listener, gateway, until_stop));
+        if let Some(listener) = metrics {
+            tokio::spawn(metrics::serve(listener, Arc::clone(&running.gateway)));
+        }
         let supervised = tokio::spawn(running.run(stopped));
         log::ready(host_settings.workers, std::process::id());
 

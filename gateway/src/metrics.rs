@@ -1,0 +1,197 @@
+//! The metrics endpoint: totals of the whole gateway for those who look after it. No label tells people apart, and
+//! while there are few sessions traffic is left out, for then a total is somebody's.
+
+use std::{
+    fmt, io,
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    str::FromStr,
+    sync::Arc,
+};
+
+use anyhow::Context;
+use axum::{
+    Router,
+    extract::State,
+    http::{HeaderName, StatusCode, header::CONTENT_TYPE},
+    routing::get,
+};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric, text},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge, info::Info},
+    registry::Registry,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{config::Settings, control::Gateway, log, program};
+
+/// Where metrics are unless told otherwise; a gateway that finds it taken goes on without.
+const DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9586);
+
+/// What OpenMetrics calls itself.
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Where an operator wants metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) enum MetricsAddress {
+    /// Nowhere.
+    Off,
+    /// At this TCP address.
+    At(SocketAddr),
+}
+
+impl FromStr for MetricsAddress {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "off" => Ok(Self::Off),
+            address => address.parse().map(Self::At).map_err(|_| "must be ADDR:PORT or `off`"),
+        }
+    }
+}
+
+impl TryFrom<String> for MetricsAddress {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<MetricsAddress> for String {
+    fn from(address: MetricsAddress) -> Self {
+        match address {
+            MetricsAddress::Off => "off".into(),
+            MetricsAddress::At(address) => address.to_string(),
+        }
+    }
+}
+
+/// Listens where the operator wants, or at the default address if it is free.
+///
+/// # Errors
+/// If the address that the operator named cannot be had.
+pub(crate) fn listen(settings: &Settings) -> anyhow::Result<Option<TcpListener>> {
+    match settings.metrics {
+        Some(MetricsAddress::Off) => Ok(None),
+        Some(MetricsAddress::At(address)) => {
+            let listener = TcpListener::bind(address);
+            listener.map(Some).context("`metrics` is an address that cannot be listened on")
+        }
+        None => match TcpListener::bind(DEFAULT) {
+            Ok(listener) => Ok(Some(listener)),
+            Err(error) => {
+                log::metrics_off(&error);
+                Ok(None)
+            }
+        },
+    }
+}
+
+/// Answers at `listener`.
+///
+/// # Errors
+/// If the socket fails.
+pub(crate) async fn serve(listener: TcpListener, gateway: Arc<Gateway>) -> io::Result<()> {
+    let router = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .with_state(gateway);
+    listener.set_nonblocking(true)?;
+    axum::serve(tokio::net::TcpListener::from_std(listener)?, router).await
+}
+
+async fn ready(State(gateway): State<Arc<Gateway>>) -> (StatusCode, &'static str) {
+    match gateway.forwarder.status().pid {
+        Some(_) => (StatusCode::OK, "ready\n"),
+        None => (StatusCode::SERVICE_UNAVAILABLE, "the forwarder is starting again\n"),
+    }
+}
+
+async fn metrics(
+    State(gateway): State<Arc<Gateway>>,
+) -> Result<([(HeaderName, &'static str); 1], String), StatusCode> {
+    let text = exposition(gateway).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+    Ok(([(CONTENT_TYPE, OPENMETRICS)], text))
+}
+
+fn exposition(gateway: Arc<Gateway>) -> Result<String, fmt::Error> {
+    let mut registry = Registry::with_prefix("tacit");
+    let build = Info::new([("version", program::VERSION), ("commit", program::COMMIT)]);
+    registry.register("build", "The program", build);
+    registry.register_collector(Box::new(Totals::of(&gateway)));
+    let mut text = String::new();
+    text::encode(&mut text, &registry)?;
+    Ok(text)
+}
+
+/// What the whole gateway comes to at one time.
+#[derive(Debug)]
+struct Totals {
+    gauges: Vec<(&'static str, &'static str, u64)>,
+    counters: Vec<(&'static str, &'static str, u64)>,
+    drops: Vec<(String, u64)>,
+}
+
+impl Totals {
+    fn of(gateway: &Gateway) -> Self {
+        let forwarder = &gateway.forwarder;
+        let (status, totals, sessions) =
+            (forwarder.status(), forwarder.totals(), forwarder.sessions());
+        let mut counters = vec![
+            ("handshakes", "Handshakes completed", totals.handshakes),
+            ("forwarder_restarts", "Forwarders that had to be replaced", status.restarts),
+            ("forwarder_flagged", "Forwarders that said more than they may", status.flagged),
+        ];
+        if sessions >= u64::from(gateway.settings.metrics_least_sessions) {
+            counters.extend([
+                ("inbound_packets", "Packets from devices", totals.inbound_packets),
+                ("inbound_bytes", "Bytes from devices", totals.inbound_bytes),
+                ("outbound_packets", "Packets to devices", totals.outbound_packets),
+                ("outbound_bytes", "Bytes to devices", totals.outbound_bytes),
+            ]);
+        }
+        Self {
+            gauges: vec![("sessions", "Sessions now", sessions)],
+            counters,
+            drops: totals.drops.into_iter().collect(),
+        }
+    }
+}
+
+impl Collector for Totals {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        for (name, help, value) in &self.gauges {
+            let gauge = ConstGauge::new(*value);
+            gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
+        }
+        for (name, help, value) in &self.counters {
+            let counter = ConstCounter::new(*value);
+            counter.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
+        }
+        let help = "Dropped packets and messages by reason";
+        let mut drops = encoder.encode_descriptor("drops", help, None, MetricType::Counter)?;
+        for (reason, count) in &self.drops {
+            let labels = [("reason", reason.as_str())];
+            ConstCounter::new(*count).encode(drops.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn address_is_one_or_off() {
+        assert_eq!("off".parse(), Ok(MetricsAddress::Off));
+        let address = "127.0.0.1:9586".parse().unwrap();
+        assert_eq!("127.0.0.1:9586".parse(), Ok(MetricsAddress::At(address)));
+        assert!("9586".parse::<MetricsAddress>().is_err());
+        assert_eq!(String::from(MetricsAddress::At(address)), "127.0.0.1:9586");
+    }
+}

@@ -1,0 +1,106 @@
+//! The metrics endpoint: totals of the whole gateway, and nothing about anybody.
+
+use std::{
+    collections::BTreeSet,
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use tacit_tests::{Gateway, Lab, RawClient, clock::wait_until, lab::TARGET_V4, target::ECHO_PORT};
+
+const EMAIL: &str = "someone@example.org";
+const DEFAULT: &str = "127.0.0.1:9586";
+
+/// What a path answers, head and body; none if nobody listens.
+fn fetch(lab: &Lab, address: &str, path: &str) -> Option<String> {
+    let address: SocketAddr = address.parse().unwrap();
+    lab.gateway.within(|| {
+        let mut stream = TcpStream::connect(address).ok()?;
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        Some(answer)
+    })
+}
+
+fn labels(exposition: &str) -> BTreeSet<&str> {
+    let sets = exposition.lines().filter_map(|line| line.split_once('{')?.1.split_once('}'));
+    let pairs = sets.flat_map(|(set, _)| set.split(','));
+    pairs.filter_map(|pair| Some(pair.split_once('=')?.0)).collect()
+}
+
+#[test]
+fn metrics_have_totals_and_no_label_that_tells_people_apart() {
+    let lab = Lab::new(1);
+    let gateway = Gateway::start_with(&lab, &["--metrics-least-sessions", "1"]);
+    let mut client = RawClient::new(&lab.clients[0], &gateway.customer(EMAIL));
+    let metrics = || fetch(&lab, DEFAULT, "/metrics").unwrap();
+    assert!(metrics().contains("\ntacit_sessions 0\n"), "{}", metrics());
+    assert!(!metrics().contains("tacit_inbound"), "{}", metrics());
+
+    client.handshake();
+    assert!(client.echo((TARGET_V4, ECHO_PORT).into(), b"hello"));
+    wait_until("the session to be counted", Duration::from_secs(5), || {
+        metrics().contains("\ntacit_sessions 1\n")
+    });
+    let metrics = metrics();
+    assert!(metrics.starts_with("HTTP/1.1 200 OK\r\n"), "{metrics}");
+    assert!(metrics.contains("application/openmetrics-text"), "{metrics}");
+    assert!(metrics.contains("\ntacit_handshakes_total 1\n"), "{metrics}");
+    assert!(metrics.contains("\ntacit_inbound_packets_total 1\n"), "{metrics}");
+    assert!(metrics.contains("tacit_drops_total{reason=\"malformed\"} 0"), "{metrics}");
+    assert_eq!(labels(&metrics), BTreeSet::from(["commit", "reason", "version"]));
+}
+
+#[test]
+fn traffic_of_few_sessions_is_left_out() {
+    let lab = Lab::new(1);
+    let gateway = Gateway::start(&lab);
+    let mut client = RawClient::new(&lab.clients[0], &gateway.customer(EMAIL));
+    client.handshake();
+    assert!(client.echo((TARGET_V4, ECHO_PORT).into(), b"hello"));
+    let metrics = || fetch(&lab, DEFAULT, "/metrics").unwrap();
+    wait_until("the session to be counted", Duration::from_secs(5), || {
+        metrics().contains("\ntacit_sessions 1\n")
+    });
+    assert!(!metrics().contains("bytes") && !metrics().contains("packets_total"), "{}", metrics());
+}
+
+#[test]
+fn readiness_follows_the_forwarder() {
+    let lab = Lab::new(0);
+    let _gateway = Gateway::start(&lab);
+    let answer = |path| fetch(&lab, DEFAULT, path).unwrap();
+    assert!(answer("/healthz").starts_with("HTTP/1.1 200 OK\r\n"));
+    assert!(answer("/readyz").starts_with("HTTP/1.1 200 OK\r\n"));
+    assert!(answer("/accounts").starts_with("HTTP/1.1 404 "));
+}
+
+#[test]
+fn metrics_can_be_moved_and_turned_off() {
+    let lab = Lab::new(0);
+    let mut gateway = Gateway::start_with(&lab, &["--metrics", "127.0.0.1:9999"]);
+    assert!(fetch(&lab, "127.0.0.1:9999", "/healthz").is_some());
+    assert!(fetch(&lab, DEFAULT, "/healthz").is_none());
+    gateway.stop();
+    let _gateway = Gateway::start_with(&lab, &["--metrics", "off"]);
+    assert!(fetch(&lab, DEFAULT, "/healthz").is_none());
+}
+
+#[test]
+fn taken_address_stops_a_gateway_only_if_it_was_named() {
+    let lab = Lab::new(0);
+    let _taken = lab.gateway.within(|| std::net::TcpListener::bind(DEFAULT).unwrap());
+    let mut gateway = Gateway::start(&lab);
+    assert!(gateway.log().contains("metrics are off"), "{}", gateway.log());
+    gateway.stop();
+
+    let named = Gateway::stopped(&lab, "named", &["--metrics", DEFAULT]);
+    let output = lab.gateway.output(&mut named.command());
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("`metrics`"), "{said}");
+}
