@@ -24,6 +24,8 @@ const SOURCES: &[&str] = &[
     "gateway/forwarder/src",
     "gateway/messages/Cargo.toml",
     "gateway/messages/src",
+    "gateway/seal/Cargo.toml",
+    "gateway/seal/src",
     "gateway/src",
     "keys/Cargo.toml",
     "keys/src",

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::Path,
     process::Command,
 };
 
@@ -161,6 +162,23 @@ fn dependencies_point_one_way() {
         let more: Vec<_> =
             graph.own(name).into_iter().filter(|own| !allowed.contains(own)).collect();
         assert!(more.is_empty(), "{name} depends on {more:?}");
+    }
+}
+
+#[test]
+fn commit_is_marked_dirty_by_a_change_in_any_crate_of_the_program() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let root = std::fs::canonicalize(root).unwrap();
+    let build_script = std::fs::read_to_string(root.join("gateway/build.rs")).unwrap();
+    let graph = Graph::load();
+    for id in graph.reach() {
+        let manifest = Path::new(graph.packages[id]["manifest_path"].as_str().unwrap());
+        let Ok(manifest) = manifest.strip_prefix(&root) else { continue };
+        let sources = manifest.with_file_name("src");
+        for path in [manifest, &sources] {
+            let quoted = format!("\"{}\"", path.display());
+            assert!(build_script.contains(&quoted), "gateway/build.rs does not know {quoted}");
+        }
     }
 }
 
