@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde_json::Value;
 use tacit_tests::{Gateway, Lab, clock::wait_for, config::Config, lab::GATEWAY_V4};
 
@@ -83,10 +83,9 @@ fn start_tacit(lab: &Lab, workers: usize) -> Result<Running<'_>> {
     let flood_client = gateway.add_device("bench@example.org", "flood");
     let status = gateway.json(&["status"]);
     let id = |process: &str| status[process]["pid"].as_u64();
-    let (Some(control), Some(forwarder)) = (id("control"), id("forwarder")) else {
-        bail!("status does not name the processes: {status}");
-    };
-    let processes = Processes { namespace: &lab.gateway, ids: vec![control, forwarder] };
+    let ids = ["control", "forwarder", "starter"].map(id).into_iter().collect::<Option<_>>();
+    let ids = ids.with_context(|| format!("status does not name the processes: {status}"))?;
+    let processes = Processes { namespace: &lab.gateway, ids };
     Ok(Running {
         processes,
         tcp_client,

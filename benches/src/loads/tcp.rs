@@ -1,9 +1,9 @@
-//! TCP and pings through a real WireGuard client, the same for every server.
+//! TCP and pings through a WireGuard client, the same for every server.
 
 use std::{process::Child, process::Command, process::Stdio, time::Duration};
 
 use anyhow::{Context, Result};
-use tacit_tests::{Client, Lab, Namespace, lab::TARGET_V4, ping::Ping};
+use tacit_tests::{Namespace, lab::TARGET_V4, ping::Ping};
 
 use crate::subject::json_of;
 
@@ -57,7 +57,7 @@ fn iperf3(way: Way, streams: usize, seconds: u32, load: &str, more: &str) -> Str
 
 /// Moves bytes; `load` is a command that confines the client, `more` has flags for it.
 pub(crate) fn transfer(
-    client: &Client<'_>,
+    client: &Namespace,
     way: Way,
     streams: usize,
     seconds: u32,
@@ -66,7 +66,7 @@ pub(crate) fn transfer(
     cpu: impl Fn() -> Duration,
 ) -> Result<Transferred> {
     let before = cpu();
-    let report = json_of(client.namespace, &iperf3(way, streams, seconds, load, more))?;
+    let report = json_of(client, &iperf3(way, streams, seconds, load, more))?;
     let spent = (cpu() - before).as_secs_f64();
     let received = &report["end"]["sum_received"];
     let number = |name: &str| received[name].as_f64().context("iperf3 reports no bytes");
@@ -77,21 +77,21 @@ pub(crate) fn transfer(
 }
 
 /// Pings while nothing else happens.
-pub(crate) fn idle_round_trips(client: &Client<'_>) -> RoundTrips {
+pub(crate) fn idle_round_trips(client: &Namespace) -> RoundTrips {
     round_trips(client, 300)
 }
 
 /// Pings beside four streams of 200 Mbit/s.
-pub(crate) fn loaded_round_trips(client: &Client<'_>, way: Way, load: &str) -> RoundTrips {
+pub(crate) fn loaded_round_trips(client: &Namespace, way: Way, load: &str) -> RoundTrips {
     std::thread::scope(|scope| {
-        scope.spawn(|| client.namespace.sh(&iperf3(way, 4, 5, load, "-b 200M")));
+        scope.spawn(|| client.sh(&iperf3(way, 4, 5, load, "-b 200M")));
         std::thread::sleep(Duration::from_secs(1));
         round_trips(client, 300)
     })
 }
 
-fn round_trips(client: &Client<'_>, count: usize) -> RoundTrips {
-    let ping = Ping::run(client.namespace, TARGET_V4.into(), count, "0.01", &[]);
+fn round_trips(client: &Namespace, count: usize) -> RoundTrips {
+    let ping = Ping::run(client, TARGET_V4.into(), count, "0.01", &[]);
     let times = ping.text.lines().filter_map(|line| line.split("time=").nth(1)?.split(' ').next());
     let mut millis: Vec<f64> = times.filter_map(|time| time.parse().ok()).collect();
     millis.sort_by(f64::total_cmp);
@@ -99,17 +99,4 @@ fn round_trips(client: &Client<'_>, count: usize) -> RoundTrips {
         millis.get((millis.len() as f64 * share) as usize).copied().unwrap_or(f64::NAN)
     };
     RoundTrips { median: at(0.5), p99: at(0.99) }
-}
-
-/// Builds the client's side.
-pub(crate) fn client<'lab>(
-    lab: &'lab Lab,
-    config: &tacit_tests::config::Config,
-    cpu: Option<usize>,
-) -> Client<'lab> {
-    let client = Client::up(&lab.clients[0], tacit_tests::Implementation::WireguardGo, config);
-    if let Some(cpu) = cpu {
-        client.namespace.sh(&format!("taskset -a -p -c {cpu} $(pgrep -x wireguard-go) >/dev/null"));
-    }
-    client
 }

@@ -9,6 +9,7 @@ use tacit_tests::Lab;
 
 use crate::{
     loads::{
+        client::LightClient,
         packets::{self, Shape},
         tcp::{self, Way},
     },
@@ -66,7 +67,9 @@ fn loads(quick: bool) -> Vec<(&'static str, Load)> {
         ("flood in, 1392 B", flood(true, 1_392, 1_000_000, false)),
         ("flood out, 1392 B, GSO sender", flood(false, 1_392, 2_000_000, true)),
         ("flood out, 1392 B", flood(false, 1_392, 1_000_000, false)),
+        ("flood in, 64 B, GSO sender", flood(true, 64, 4_000_000, true)),
         ("flood in, 64 B", flood(true, 64, 2_000_000, false)),
+        ("flood out, 64 B, GSO sender", flood(false, 64, 4_000_000, true)),
         ("flood out, 64 B", flood(false, 64, 2_000_000, false)),
         ("rtt idle", Load::Idle),
         ("rtt paced up", Load::Paced(Way::Up)),
@@ -123,8 +126,8 @@ fn measure(
         (Some(LOAD_CPU), format!("taskset -c {LOAD_CPU}"))
     };
     let _server = tcp::Server::start(&lab.target_namespace)?;
-    let client = tcp::client(&lab, &running.tcp_client, client_cpu);
-    tcp::idle_round_trips(&client);
+    let client = LightClient::up(&lab.clients[0], &running.tcp_client, client_cpu)?;
+    tcp::idle_round_trips(client.namespace);
     let seconds = if options.quick { 2 } else { 5 };
     let cpu = || running.processes.cpu();
     let label = subject.label();
@@ -133,7 +136,7 @@ fn measure(
         let mut note = |unit: &str, value: f64| report.note(&label, name, unit, value);
         match *load {
             Load::Tcp(way, streams) => {
-                let done = tcp::transfer(&client, way, streams, seconds, &confined, "", cpu)?;
+                let done = tcp::transfer(client.namespace, way, streams, seconds, &confined, "", cpu)?;
                 note("Gbit/s", done.gbit_per_second);
                 note("CPU s/GB", done.cpu_per_gb);
             }
@@ -145,8 +148,8 @@ fn measure(
             }
             Load::Idle | Load::Paced(_) => {
                 let times = match *load {
-                    Load::Paced(way) => tcp::loaded_round_trips(&client, way, &confined),
-                    _ => tcp::idle_round_trips(&client),
+                    Load::Paced(way) => tcp::loaded_round_trips(client.namespace, way, &confined),
+                    _ => tcp::idle_round_trips(client.namespace),
                 };
                 note("ms, median", times.median);
                 note("ms, p99", times.p99);

@@ -9,10 +9,11 @@ use anyhow::{Context, Result};
 use clap::Args;
 use indicatif::ProgressBar;
 use tacit_messages::clock::Instant;
-use tacit_tests::{Client, Lab, Namespace};
+use tacit_tests::{Lab, Namespace};
 
 use crate::{
     loads::{
+        client::LightClient,
         initiations::{Forgery, Initiations},
         packets::{self, Shape},
         tcp::{self, Way},
@@ -53,8 +54,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let running = Subject::tacit().start(&lab, 1)?;
     running.processes.pin(SERVER_CPU);
     let _server = tcp::Server::start(&lab.target_namespace)?;
-    let client = tcp::client(&lab, &running.tcp_client, Some(LOAD_CPU));
-    tcp::idle_round_trips(&client);
+    let client = LightClient::up(&lab.clients[0], &running.tcp_client, Some(LOAD_CPU))?;
+    tcp::idle_round_trips(client.namespace);
 
     let conditions =
         format!("server on one core, load on the other, medians of {} rounds", options.rounds);
@@ -63,7 +64,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     for _ in 0..options.rounds {
         let mut alone = None;
         for (column, forgery) in FLOODS {
-            let lab = Established { lab: &lab, running: &running, client: &client, options };
+            let lab = Established { lab: &lab, running: &running, client: client.namespace, options };
             let through = lab.measure(column, forgery, &mut report)?;
             let alone: &Through = alone.get_or_insert(through);
             through.note_ratios(alone, column, &mut report);
@@ -78,7 +79,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 struct Established<'a> {
     lab: &'a Lab,
     running: &'a Running<'a>,
-    client: &'a Client<'a>,
+    client: &'a Namespace,
     options: &'a Options,
 }
 
