@@ -45,6 +45,15 @@ impl Drop for Server<'_> {
 
 const INTERFACE: &str = "wg0";
 
+/// A lab with offloads towards the target, as network cards have them; tests go without, so that wrong checksums show.
+pub(crate) fn lab() -> Lab {
+    let lab = Lab::new(2);
+    for (namespace, device) in [(&lab.gateway, "uplink"), (&lab.target_namespace, "wan")] {
+        namespace.sh(&format!("ethtool -K {device} tx on >/dev/null"));
+    }
+    lab
+}
+
 impl Subject {
     /// Tacit as it was built.
     pub(crate) fn tacit() -> Self {

@@ -5,7 +5,6 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use tacit_tests::Lab;
 
 use crate::{
     loads::{
@@ -16,7 +15,7 @@ use crate::{
     peers::peers,
     process::{LOAD_CPU, SERVER_CPU},
     report::Report,
-    subject::Subject,
+    subject::{self, Subject},
 };
 
 /// How `compare` measures.
@@ -114,10 +113,7 @@ fn measure(
     bar: &ProgressBar,
     report: &mut Report,
 ) -> Result<()> {
-    let lab = Lab::new(2);
-    // Offloads are off in the lab so that wrong checksums show; real network cards have them.
-    lab.gateway.sh("ethtool -K uplink tx on >/dev/null");
-    lab.target_namespace.sh("ethtool -K wan tx on >/dev/null");
+    let lab = subject::lab();
     let running = subject.start(&lab, if options.unpinned { 2 } else { 1 })?;
     let (client_cpu, confined) = if options.unpinned {
         (None, String::new())
@@ -136,7 +132,8 @@ fn measure(
         let mut note = |unit: &str, value: f64| report.note(&label, name, unit, value);
         match *load {
             Load::Tcp(way, streams) => {
-                let done = tcp::transfer(client.namespace, way, streams, seconds, &confined, "", cpu)?;
+                let done =
+                    tcp::transfer(client.namespace, way, streams, seconds, &confined, "", cpu)?;
                 note("Gbit/s", done.gbit_per_second);
                 note("CPU s/GB", done.cpu_per_gb);
             }

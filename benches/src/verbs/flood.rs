@@ -20,7 +20,7 @@ use crate::{
     },
     process::{LOAD_CPU, SERVER_CPU},
     report::Report,
-    subject::{Running, Subject},
+    subject::{self, Running, Subject},
 };
 
 /// How `flood` measures.
@@ -49,8 +49,7 @@ const FLOODS: [(&str, Option<Forgery>); 3] = [
 
 /// Measures and reports.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let lab = Lab::new(2);
-    lab.target_namespace.sh("ethtool -K wan tx on >/dev/null");
+    let lab = subject::lab();
     let running = Subject::tacit().start(&lab, 1)?;
     running.processes.pin(SERVER_CPU);
     let _server = tcp::Server::start(&lab.target_namespace)?;
@@ -64,7 +63,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     for _ in 0..options.rounds {
         let mut alone = None;
         for (column, forgery) in FLOODS {
-            let lab = Established { lab: &lab, running: &running, client: client.namespace, options };
+            let lab =
+                Established { lab: &lab, running: &running, client: client.namespace, options };
             let through = lab.measure(column, forgery, &mut report)?;
             let alone: &Through = alone.get_or_insert(through);
             through.note_ratios(alone, column, &mut report);

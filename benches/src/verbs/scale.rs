@@ -17,6 +17,7 @@ use crate::{
     population::{DEFAULT, LARGE, Networks, make_store},
     process::{Processes, SERVER_CPU},
     report::Report,
+    subject,
 };
 
 /// How `scale` measures.
@@ -80,8 +81,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 fn measure_live(count: usize, report: &mut Report) -> Result<()> {
     let column = format!("{count} live");
-    let lab = Lab::new(2);
-    lab.target_namespace.sh("ethtool -K wan tx on >/dev/null");
+    let lab = subject::lab();
     let mut gateway = stopped(&lab, DEFAULT);
     let mut configs = make_store(gateway.data_dir(), DEFAULT, count, 0)?;
     let start = start(&mut gateway)?;
@@ -112,8 +112,7 @@ fn measure_live(count: usize, report: &mut Report) -> Result<()> {
 
 fn measure_registered(count: u32, starts: usize, report: &mut Report) -> Result<()> {
     let column = format!("{count} registered");
-    let lab = Lab::new(2);
-    lab.target_namespace.sh("ethtool -K wan tx on >/dev/null");
+    let lab = subject::lab();
     let mut gateway = stopped(&lab, LARGE);
     let mut configs = make_store(gateway.data_dir(), LARGE, 1, count)?;
     // The first start makes the gateway's key.
