@@ -157,6 +157,21 @@ fn data_directory_of_a_gateway_that_stayed_root_is_taken_over() {
 }
 
 #[test]
+fn control_becomes_the_user_tacit_of_a_host_that_has_one() {
+    let lab = Lab::new(0);
+    let mut gateway = Gateway::start(&lab);
+    gateway.add_account(EMAIL);
+    gateway.stop();
+    lab.gateway.sh("echo 'tacit:x:4711:4712::/nonexistent:/bin/false' >> /etc/passwd");
+    gateway.run();
+    let status = Process::control(&lab, &gateway).read("status");
+    assert_eq!(field(&status, "Uid"), ["4711"; 4]);
+    assert_eq!(field(&status, "Gid"), ["4712"; 4]);
+    assert_eq!(fs::metadata(gateway.store()).unwrap().uid(), 4711);
+    assert!(gateway.text(&["account", "list"]).contains(EMAIL));
+}
+
+#[test]
 fn low_port_is_listened_on_again_after_a_forwarder_died() {
     let lab = Lab::new(0);
     let gateway = Gateway::start_with(&lab, &["--listen", "0.0.0.0:443"]);

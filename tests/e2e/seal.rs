@@ -11,7 +11,7 @@ use std::{
 
 use tacit_tests::{
     Client, Gateway, Implementation, Lab,
-    clock::wait_for,
+    clock::{wait_for, wait_until},
     gateway::program,
     lab::TARGET_V4,
     transfer::{Direction, transfer},
@@ -222,6 +222,12 @@ fn gateway_without_the_right_to_namespaces_starts_sealed_in_those_of_its_contain
         assert_eq!(field(&status, "CapBnd"), ["0000000000000000"]);
         assert_eq!(field(&status, "Seccomp"), ["2"]);
     }
+    // What only the starter can do, it can do without that right too, which leaves it few files.
+    gateway.kill_forwarder();
+    wait_until("a new forwarder", Duration::from_secs(5), || {
+        gateway.json(&["status"])["forwarder"]["restarts"] == 1
+    });
     child.kill().unwrap();
     child.wait().unwrap();
+    wait_until("the socket to be gone", Duration::from_secs(3), || !gateway.socket().exists());
 }

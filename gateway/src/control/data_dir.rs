@@ -10,7 +10,7 @@ use std::{
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::user::User;
+use super::user::{NUMBER, User};
 
 /// Beginnings of the names of what a gateway keeps in its data directory.
 const OWN: [&str; 5] = ["lock", "gateway.key", "data.key", "store.sqlite", "host-state.json"];
@@ -26,7 +26,7 @@ pub(crate) enum DataDirError {
     InUse(PathBuf),
     /// It belongs to somebody else, who could change what is in it.
     #[error(
-        "the data directory {0} belongs to another user; mend it with `chown root {0}` or name another --data-dir"
+        "the data directory {0} belongs to another user; name another --data-dir, or take this one over with `chown -R root {0}`"
     )]
     ForeignOwner(PathBuf),
     /// It is not for the gateway alone, so it cannot be given to the user that control becomes.
@@ -76,14 +76,16 @@ impl DataDir {
         }
     }
 
-    /// Gives the directory, and what root keeps in it for a gateway, to `user`.
+    /// Gives the directory, and what root keeps in it for a gateway, to `user`; also what the user without an account
+    /// has, who was a gateway's before the host had one.
     ///
     /// # Errors
     /// [`DataDirError`] if it belongs to another user, or holds what is not the gateway's.
     pub(crate) fn give_to(&self, user: User) -> Result<(), DataDirError> {
         let failed = |error| DataDirError::Io(self.path.clone(), error);
         let metadata = fs::metadata(&self.path).map_err(failed)?;
-        if ![0, user.user].contains(&metadata.uid()) {
+        let is_given = |owner: u32| [0, NUMBER].contains(&owner);
+        if !is_given(metadata.uid()) && metadata.uid() != user.user {
             return Err(DataDirError::ForeignOwner(self.path.clone()));
         }
         let entries = fs::read_dir(&self.path).map_err(failed)?;
@@ -95,8 +97,8 @@ impl DataDir {
         for entry in entries {
             // A link could lead to a file that somebody else should not get.
             let file = entry.metadata().map_err(failed)?;
-            if file.is_file() && file.uid() == 0 && file.nlink() == 1 && is_own(&entry.file_name())
-            {
+            let is_gateways = file.is_file() && file.nlink() == 1 && is_own(&entry.file_name());
+            if is_gateways && is_given(file.uid()) {
                 lchown(entry.path(), Some(user.user), Some(user.group)).map_err(failed)?;
             }
         }

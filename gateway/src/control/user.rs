@@ -10,7 +10,7 @@ const NAME: &str = "tacit";
 
 /// User and group without an account of that name: the same on every host, outside of what Debian and systemd give
 /// out, and another than the forwarder's.
-const NUMBER: u32 = 65_528;
+pub(super) const NUMBER: u32 = 65_528;
 
 /// Why there is nobody to become.
 #[derive(Debug, thiserror::Error)]
