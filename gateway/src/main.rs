@@ -2,7 +2,8 @@
 //!
 //! `tacit run` is the control process: it owns the store, the keys, the host's network and the admin socket
 //! ([`control`]). It starts the [`starter`], which starts the forwarder; both are this program again. All other verbs
-//! ask a running gateway over its admin socket ([`admin`]).
+//! ask a running gateway over its admin socket ([`admin`]); `tacit prove` makes an experiment with one of its own
+//! ([`prove`]).
 
 mod admin;
 mod cli;
@@ -13,6 +14,7 @@ mod host;
 mod log;
 mod metrics;
 mod program;
+mod prove;
 mod rfc3339;
 mod seal;
 mod starter;

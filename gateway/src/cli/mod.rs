@@ -1,9 +1,11 @@
-//! The command line. Results go to stdout, all else to stderr; exit codes are 0 done, 1 failed, 2 usage.
+//! The command line. Results go to stdout, all else to stderr; exit codes are 0 done, 1 failed, 2 usage, 3 something
+//! was found that must not be.
 
 mod account;
 mod device;
 mod forwarder;
 mod print;
+mod prove;
 mod session;
 mod starter;
 mod status;
@@ -16,7 +18,8 @@ use tokio::runtime;
 
 use self::{
     account::AccountVerb, device::DeviceVerb, forwarder::ForwarderArguments, print::Printable,
-    session::SessionVerb, starter::StarterArguments, status::StatusArguments,
+    prove::ProveArguments, session::SessionVerb, starter::StarterArguments,
+    status::StatusArguments,
 };
 use crate::{
     admin::{Request, client},
@@ -37,6 +40,7 @@ use crate::{
   tacit device add ann@example.org laptop > laptop.conf
                                                    add a device, keep its config
   tacit status                                     see how the gateway is
+  tacit prove                                      see that it keeps nothing of the traffic
   tacit --version                                  see which program this is
 
 Every setting is a flag, a TACIT_… variable and a key of tacit.toml, in that order of precedence."
@@ -92,6 +96,9 @@ A second gateway on the same machine, with tunnel networks of its own:
     )]
     Session(SessionVerb),
 
+    /// Send marked traffic through a private gateway, then search all that it wrote and holds for the marks.
+    Prove(ProveArguments),
+
     /// Carry packets; started by `tacit starter` with descriptors from `tacit run`.
     #[command(hide = true)]
     Forwarder(ForwarderArguments),
@@ -105,7 +112,9 @@ A second gateway on the same machine, with tunnel networks of its own:
 pub(crate) fn run() -> ExitCode {
     match Cli::try_parse() {
         Ok(cli) => cli.run(),
-        Err(ending) if ending.kind() == ErrorKind::DisplayVersion => concluded(print_version()),
+        Err(ending) if ending.kind() == ErrorKind::DisplayVersion => {
+            concluded(print_version().map(|()| ExitCode::SUCCESS))
+        }
         Err(ending) => ending.exit(),
     }
 }
@@ -118,24 +127,23 @@ fn print_version() -> anyhow::Result<()> {
 impl Cli {
     /// Does what the verb says.
     fn run(self) -> ExitCode {
-        concluded(match self.verb {
+        let done = match self.verb {
             Verb::Forwarder(arguments) => return forwarder::run(arguments),
             Verb::Starter(arguments) => return starter::run(arguments),
+            Verb::Prove(arguments) => return concluded(prove::run(&arguments)),
             Verb::Run(overrides) => run_gateway(&self.places, &overrides),
             verb => ask_gateway(&self.places, verb),
-        })
+        };
+        concluded(done.map(|()| ExitCode::SUCCESS))
     }
 }
 
 /// The exit code of what was done; says why if it failed.
-fn concluded(done: anyhow::Result<()>) -> ExitCode {
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("tacit: {}", Printable(&causes(&error)));
-            ExitCode::FAILURE
-        }
-    }
+fn concluded(done: anyhow::Result<ExitCode>) -> ExitCode {
+    done.unwrap_or_else(|error| {
+        eprintln!("tacit: {}", Printable(&causes(&error)));
+        ExitCode::FAILURE
+    })
 }
 
 /// The error and its causes in one text; a cause that an error already tells is not repeated.
@@ -164,7 +172,7 @@ fn ask_gateway(places: &Places, verb: Verb) -> anyhow::Result<()> {
                 Verb::Account(verb) => account::run(&gateway, verb).await,
                 Verb::Device(verb) => device::run(&gateway, verb).await,
                 Verb::Session(verb) => session::run(&gateway, verb).await,
-                Verb::Run(_) | Verb::Forwarder(_) | Verb::Starter(_) => Ok(()),
+                Verb::Run(_) | Verb::Prove(_) | Verb::Forwarder(_) | Verb::Starter(_) => Ok(()),
             }
         },
     )
