@@ -163,10 +163,10 @@ const ON_ITS_WAY: Duration = Duration::from_secs(2);
 /// Deletes the connection-tracking entries of a revoked device now, and once more when nothing is on its way.
 async fn forget_connections(device: &tacit_accounts::Device) {
     let (v4, v6) = (device.tunnel_v4, device.tunnel_v6);
-    host::conntrack::forget(v4, v6).await;
+    host::conntrack::forget(vec![(v4, v6)]).await;
     tokio::spawn(async move {
         tokio::time::sleep(ON_ITS_WAY).await;
-        host::conntrack::forget(v4, v6).await;
+        host::conntrack::forget(vec![(v4, v6)]).await;
     });
 }
 

@@ -356,10 +356,12 @@ fn clean_departed(store: Store, departures: Arc<Mutex<Departures>>) -> JoinHandl
 }
 
 async fn forget(store: &Store, devices: Vec<DeviceId>) {
+    let mut addresses = Vec::new();
     for device in devices {
-        if let Ok(Some((v4, v6))) = store.tunnel_addresses(device).await {
-            host::conntrack::forget(v4, v6).await;
-        }
+        addresses.extend(store.tunnel_addresses(device).await.ok().flatten());
+    }
+    if !addresses.is_empty() {
+        host::conntrack::forget(addresses).await;
     }
 }
 

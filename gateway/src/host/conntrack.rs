@@ -1,39 +1,210 @@
 //! What the kernel's connection tracking remembers of tunnel addresses.
 //!
 //! An entry names a device's address and where it connected to. It outlives neither the session nor the gateway.
+//! The kernel cannot be told to delete all entries of an IPv6 address, so the entries are read to be deleted. What is
+//! read names destinations, which this process must not know: it stays in one buffer, which is wiped.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use nlink::netlink::netfilter::{ConntrackEntry, ConntrackFilter};
-use nlink::netlink::{Connection, Netfilter};
+use rustix::{
+    fd::{AsFd, OwnedFd},
+    io::Errno,
+    net::{
+        AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send,
+        socket_with,
+    },
+};
+use tokio::task::spawn_blocking;
+use zeroize::Zeroizing;
 
-/// Deletes the kernel's entries of a device's tunnel addresses, as far as the kernel lets it.
-pub(crate) async fn forget(v4: Ipv4Addr, v6: Ipv6Addr) {
-    let Ok(netfilter) = Connection::<Netfilter>::new() else { return };
-    let filters = [
-        ConntrackFilter::new().orig_src(v4),
-        ConntrackFilter::new().orig_dst(v4),
-        ConntrackFilter::new().orig_src(v6),
-        ConntrackFilter::new().orig_dst(v6),
-    ];
-    for filter in filters {
-        // An entry that stays runs out by itself; nothing waits for it.
-        let _ = netfilter.flush_conntrack_matching(&filter).await;
-    }
+/// Length of `struct nlmsghdr` and of `struct nfgenmsg` after it, in bytes.
+const HEADER_LEN: usize = 16;
+const HEADERS_LEN: usize = HEADER_LEN + 4;
+/// Longer than any datagram that the kernel answers a dump with.
+const ANSWER_LEN: usize = 1 << 16;
+/// Longer than a tuple, a zone and an id.
+const REQUEST_LEN: usize = 512;
+
+/// Messages of connection tracking (`linux/netfilter/nfnetlink_conntrack.h`).
+const NEW: u16 = 0x100;
+const GET: u16 = 0x101;
+const DELETE: u16 = 0x102;
+/// Flags and messages of netlink (`linux/netlink.h`).
+const REQUEST: u16 = 1;
+const DUMP: u16 = 0x300;
+const ERROR: u16 = 2;
+const DONE: u16 = 3;
+/// Attributes of an entry.
+const TUPLE_ORIG: u16 = 1;
+const ID: u16 = 12;
+const ZONE: u16 = 18;
+/// The attribute of a tuple that holds its addresses, which are attributes with these numbers.
+const TUPLE_IP: u16 = 1;
+const IP_ADDRESSES: std::ops::RangeInclusive<u16> = 1..=4;
+/// The bits of an attribute's number that are no flags.
+const NUMBER: u16 = 0x3fff;
+
+/// Deletes the kernel's entries of devices' tunnel addresses, as far as the kernel lets it.
+pub(crate) async fn forget(devices: Vec<(Ipv4Addr, Ipv6Addr)>) {
+    let ours = move |end: &[u8]| {
+        devices
+            .iter()
+            .any(|(v4, v6)| end == v4.octets().as_slice() || end == v6.octets().as_slice())
+    };
+    forget_where(ours).await;
 }
 
 /// Deletes the kernel's entries of all tunnel addresses, as far as the kernel lets it.
 pub(super) async fn forget_networks(networks: &[IpNet]) {
-    let Ok(netfilter) = Connection::<Netfilter>::new() else { return };
-    let mut entries = netfilter.get_conntrack().await.unwrap_or_default();
-    entries.extend(netfilter.get_conntrack_v6().await.unwrap_or_default());
-    for entry in entries.iter().filter(|entry| touches(entry, networks)) {
-        let _ = netfilter.del_conntrack_entry(entry).await;
+    let networks = networks.to_vec();
+    forget_where(move |end: &[u8]| networks.iter().any(|network| is_within(end, network))).await;
+}
+
+async fn forget_where(ours: impl Fn(&[u8]) -> bool + Send + 'static) {
+    // An entry that stays runs out by itself; nothing waits for it.
+    let _ = spawn_blocking(move || {
+        for family in [libc::AF_INET, libc::AF_INET6] {
+            let _ = delete(family as u8, &ours);
+        }
+    })
+    .await;
+}
+
+/// Reads all entries of a family, and deletes those with one of our addresses.
+fn delete(family: u8, ours: &impl Fn(&[u8]) -> bool) -> rustix::io::Result<()> {
+    let (reader, deleter) = (open()?, open()?);
+    send(&reader, &headers(HEADERS_LEN, GET, REQUEST | DUMP, family), SendFlags::empty())?;
+    let mut answer = Zeroizing::new([0; ANSWER_LEN]);
+    loop {
+        let (len, _) = recv(&reader, &mut answer[..], RecvFlags::empty())?;
+        for (kind, message) in messages(&answer[..len]) {
+            match kind {
+                NEW if is_ours(message, ours) => request_deletion(&deleter, family, message)?,
+                NEW => {}
+                DONE => return Ok(()),
+                ERROR => return Err(Errno::IO),
+                _ => {}
+            }
+        }
     }
 }
 
-fn touches(entry: &ConntrackEntry, networks: &[IpNet]) -> bool {
-    let is_within = |address: &IpAddr| networks.iter().any(|network| network.contains(address));
-    [entry.orig.src_ip, entry.orig.dst_ip].iter().flatten().any(is_within)
+fn open() -> rustix::io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC;
+    socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, Some(netlink::NETFILTER))
+}
+
+/// Asks for the deletion of the entry in `message`; the kernel answers only if there is none.
+fn request_deletion(socket: impl AsFd, family: u8, message: &[u8]) -> rustix::io::Result<()> {
+    let mut request = Zeroizing::new([0; REQUEST_LEN]);
+    let mut len = HEADERS_LEN;
+    for attribute in
+        attributes(message).filter(|found| [TUPLE_ORIG, ID, ZONE].contains(&found.number))
+    {
+        let Some(place) = request.get_mut(len..len + attribute.whole.len()) else {
+            return Err(Errno::MSGSIZE);
+        };
+        place.copy_from_slice(attribute.whole);
+        len = (len + attribute.whole.len()).next_multiple_of(4);
+    }
+    request[..HEADERS_LEN].copy_from_slice(&headers(len, DELETE, REQUEST, family));
+    send(socket, &request[..len], SendFlags::empty()).map(drop)
+}
+
+/// The headers of a request that is `len` bytes long with them.
+fn headers(len: usize, kind: u16, flags: u16, family: u8) -> [u8; HEADERS_LEN] {
+    let mut headers = [0; HEADERS_LEN];
+    headers[..4].copy_from_slice(&(len as u32).to_ne_bytes());
+    headers[4..6].copy_from_slice(&kind.to_ne_bytes());
+    headers[6..8].copy_from_slice(&flags.to_ne_bytes());
+    headers[HEADER_LEN] = family;
+    headers
+}
+
+/// The messages of a datagram: their kinds and what follows both headers.
+fn messages(datagram: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    let mut rest = datagram;
+    std::iter::from_fn(move || {
+        let len = u32::from_ne_bytes(*rest.first_chunk()?) as usize;
+        let kind = u16::from_ne_bytes(*rest.get(4..)?.first_chunk()?);
+        let message = rest.get(..len).filter(|_| len >= HEADER_LEN)?;
+        rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
+        Some((kind, message.get(HEADERS_LEN..).unwrap_or_default()))
+    })
+}
+
+/// An attribute of a message.
+struct Attribute<'a> {
+    number: u16,
+    value: &'a [u8],
+    /// With its header.
+    whole: &'a [u8],
+}
+
+fn attributes(bytes: &[u8]) -> impl Iterator<Item = Attribute<'_>> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let len = usize::from(u16::from_ne_bytes(*rest.first_chunk()?));
+        let number = u16::from_ne_bytes(*rest.get(2..)?.first_chunk()?) & NUMBER;
+        let whole = rest.get(..len).filter(|_| len >= 4)?;
+        rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
+        Some(Attribute { number, value: &whole[4..], whole })
+    })
+}
+
+fn find(bytes: &[u8], number: u16) -> Option<&[u8]> {
+    attributes(bytes).find(|attribute| attribute.number == number).map(|found| found.value)
+}
+
+/// Whether the connection began at one of our addresses, or went to one.
+fn is_ours(message: &[u8], ours: &impl Fn(&[u8]) -> bool) -> bool {
+    let addresses = find(message, TUPLE_ORIG).and_then(|tuple| find(tuple, TUPLE_IP));
+    let ends = attributes(addresses.unwrap_or_default())
+        .filter(|attribute| IP_ADDRESSES.contains(&attribute.number));
+    ends.map(|end| end.value).any(ours)
+}
+
+/// Whether the address with these octets is in `network`. It is looked at where it stands, and not copied.
+fn is_within(octets: &[u8], network: &IpNet) -> bool {
+    let (v4, v6);
+    let prefix: &[u8] = match network {
+        IpNet::V4(network) => {
+            v4 = network.addr().octets();
+            &v4
+        }
+        IpNet::V6(network) => {
+            v6 = network.addr().octets();
+            &v6
+        }
+    };
+    let bits = usize::from(network.prefix_len());
+    let (whole, rest) = (bits / 8, bits % 8);
+    octets.len() == prefix.len()
+        && octets[..whole] == prefix[..whole]
+        && (rest == 0 || (octets[whole] ^ prefix[whole]) >> (8 - rest) == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn address_is_within_its_network_only() {
+        let network: IpNet = "10.66.0.0/15".parse().unwrap();
+        assert!(is_within(&[10, 67, 255, 255], &network));
+        assert!(!is_within(&[10, 68, 0, 0], &network));
+        assert!(!is_within(&[10, 67], &network));
+        let network: IpNet = "fd66:7ac1:7::/64".parse().unwrap();
+        assert!(is_within(&"fd66:7ac1:7::2".parse::<Ipv6Addr>().unwrap().octets(), &network));
+        assert!(!is_within(&"fd66:7ac1:8::2".parse::<Ipv6Addr>().unwrap().octets(), &network));
+    }
+
+    #[test]
+    fn broken_messages_end_the_reading() {
+        assert_eq!(messages(&[1, 2, 3]).count(), 0);
+        assert_eq!(messages(&[8, 0, 0, 0, 0, 1, 0, 0]).count(), 0);
+        assert_eq!(attributes(&[3, 0, 1, 0]).count(), 0);
+        assert_eq!(attributes(&[9, 0, 1, 0, 0]).count(), 0);
+    }
 }
