@@ -1,6 +1,6 @@
 //! Personal data on its way into a column and back. Each kind passes here and nowhere else; here it is sealed and opened.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::Ipv6Addr;
 
 use tacit_keys::{
     DataKey, DataKeys, PresharedKey,
@@ -74,12 +74,8 @@ pub(crate) fn email_hash(key: &DataKey, email: &EmailAddress) -> Vec<u8> {
 }
 
 /// Seals the address as IPv6 has it, so that the length does not tell the family.
-pub(crate) fn seal_connecting_ip(key: &DataKey, session: i64, ip: ConnectingIp) -> Vec<u8> {
-    let octets = match ip.expose() {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-        IpAddr::V6(v6) => v6.octets(),
-    };
-    key.seal(CONNECTING_IP.place(session), &*Zeroizing::new(octets))
+pub(crate) fn seal_connecting_ip(key: &DataKey, session: i64, ip: &ConnectingIp) -> Vec<u8> {
+    key.seal(CONNECTING_IP.place(session), ip.expose_octets())
 }
 
 pub(crate) fn open_connecting_ip(
@@ -117,6 +113,8 @@ pub(crate) fn open_preshared_key(
 mod tests {
     use proptest::prelude::*;
 
+    use std::net::IpAddr;
+
     use super::*;
 
     proptest! {
@@ -137,7 +135,7 @@ mod tests {
             prop_assert!(open_email(&keys, AccountId(row - 1), &sealed).is_err());
 
             let ip = ConnectingIp::new(ip);
-            let sealed = seal_connecting_ip(key, row, ip);
+            let sealed = seal_connecting_ip(key, row, &ip);
             prop_assert!(open_connecting_ip(&keys, row, &sealed).unwrap() == ip);
             prop_assert!(open_connecting_ip(&keys, row - 1, &sealed).is_err());
 
@@ -155,7 +153,7 @@ mod tests {
             |text: &str| seal_email(&key, AccountId(1), &EmailAddress::parse(text).unwrap()).len();
         assert_eq!(email_len("a@b"), email_len("ann.lee@mail.example.org"));
         let ip_len = |text: &str| {
-            seal_connecting_ip(&key, 1, ConnectingIp::new(text.parse().unwrap())).len()
+            seal_connecting_ip(&key, 1, &ConnectingIp::new(text.parse().unwrap())).len()
         };
         assert_eq!(ip_len("192.0.2.7"), ip_len("2001:db8::7"));
     }

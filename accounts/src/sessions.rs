@@ -1,5 +1,7 @@
 //! Sessions: when, and from which IP, an account was connected. Nothing about what it did.
 
+use std::borrow::Borrow;
+
 use tacit_keys::DataKeys;
 use tacit_messages::{ConnectingIp, DeviceId, UnixSeconds};
 
@@ -36,7 +38,7 @@ impl Store {
     pub async fn session_began(
         &self,
         device: DeviceId,
-        connecting_ip: ConnectingIp,
+        connecting_ip: impl Borrow<ConnectingIp> + Send,
         at: UnixSeconds,
     ) -> Result<(), StoreError> {
         let mut write = self.write_quickly().await?;
@@ -54,7 +56,7 @@ impl Store {
         .await?;
         if let Some(id) = id {
             sqlx::query("UPDATE sessions SET connecting_ip = $1 WHERE id = $2")
-                .bind(seal_connecting_ip(self.keys().current(), id, connecting_ip))
+                .bind(seal_connecting_ip(self.keys().current(), id, connecting_ip.borrow()))
                 .bind(id)
                 .execute(write.connection())
                 .await?;

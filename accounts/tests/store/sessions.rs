@@ -78,7 +78,7 @@ async fn roam_makes_two_rows() {
     fixture.store.session_ended(device.id, later(10)).await.unwrap();
     fixture.store.session_began(device.id, ip("198.51.100.9"), later(10)).await.unwrap();
     let sessions = fixture.store.sessions(account).await.unwrap();
-    let ips: Vec<_> = sessions.iter().map(|session| session.connecting_ip).collect();
+    let ips: Vec<_> = sessions.iter().map(|session| session.connecting_ip.clone()).collect();
     assert_eq!(ips, [ip("192.0.2.7"), ip("198.51.100.9")]);
     assert_eq!(ends(&fixture, account).await, [Some(later(10)), None]);
 }

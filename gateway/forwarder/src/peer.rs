@@ -158,11 +158,10 @@ impl Peer {
         may_roam: impl FnOnce() -> bool,
     ) -> Option<Vec<FromForwarder>> {
         self.endpoint = Some(endpoint);
-        let connecting_ip = ConnectingIp::new(endpoint.ip());
-        let change = self.session.authenticated(connecting_ip, now, may_roam)?;
+        let change = self.session.authenticated(endpoint.ip(), now, may_roam)?;
         let began = FromForwarder::SessionBegan {
             device: self.device,
-            connecting_ip,
+            connecting_ip: ConnectingIp::new(endpoint.ip()),
             at: UnixSeconds::now(),
         };
         Some(match change {

@@ -1,6 +1,6 @@
 //! When a session begins, moves and ends. No IO; time is passed in.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use tacit_messages::{ConnectingIp, bounds::ROAM_INTERVAL, clock::Instant};
 
@@ -63,24 +63,24 @@ impl Session {
     /// devices together move more often than control may be told, this one stays where it was.
     pub fn authenticated(
         &mut self,
-        source: ConnectingIp,
+        source: IpAddr,
         now: Instant,
         may_roam: impl FnOnce() -> bool,
     ) -> Option<Change> {
         let last_seen = std::mem::replace(&mut self.last_seen, now);
         let Some(from) = &mut self.from else {
-            self.from = Some(From { connecting_ip: source, roamed: None });
+            self.from = Some(From { connecting_ip: ConnectingIp::new(source), roamed: None });
             return Some(Change::Began);
         };
         let flaps = from.roamed.is_some_and(|roamed| now.since(roamed) < ROAM_INTERVAL);
-        if from.connecting_ip == source || flaps {
+        if from.connecting_ip.is(source) || flaps {
             return None;
         }
         if !may_roam() {
             from.roamed = Some(now);
             return None;
         }
-        *from = From { connecting_ip: source, roamed: Some(now) };
+        *from = From { connecting_ip: ConnectingIp::new(source), roamed: Some(now) };
         Some(Change::Roamed { last_seen })
     }
 
@@ -93,14 +93,14 @@ impl Session {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, Ipv4Addr};
+    use std::net::Ipv4Addr;
 
     use proptest::prelude::*;
 
     use super::*;
 
-    fn ip(last: u8) -> ConnectingIp {
-        ConnectingIp::new(IpAddr::from(Ipv4Addr::new(192, 0, 2, last)))
+    fn ip(last: u8) -> IpAddr {
+        Ipv4Addr::new(192, 0, 2, last).into()
     }
 
     fn seconds(n: u64) -> Duration {

@@ -2,7 +2,7 @@
 
 use std::{fmt, net::IpAddr};
 
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 /// A WireGuard private or preshared key: 32 bytes, wiped when dropped, printed as `[redacted]`.
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
@@ -29,20 +29,41 @@ impl fmt::Debug for SecretKey {
 }
 
 /// The address from which a customer connects, without the port; printed as `[sealed]`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ConnectingIp(IpAddr);
+///
+/// However it is handed on, it stands in one place in memory, which is wiped when it is dropped.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ConnectingIp(Box<Zeroizing<[u8; 16]>>);
 
 impl ConnectingIp {
     /// Takes the address. An IPv4-mapped IPv6 address is its IPv4 address.
     #[must_use]
-    pub const fn new(ip: IpAddr) -> Self {
-        Self(ip.to_canonical())
+    pub fn new(ip: IpAddr) -> Self {
+        Self(Box::new(Zeroizing::new(mapped(ip))))
     }
 
     /// The address.
     #[must_use]
-    pub const fn expose(&self) -> IpAddr {
-        self.0
+    pub fn expose(&self) -> IpAddr {
+        IpAddr::from(**self.0).to_canonical()
+    }
+
+    /// The address as IPv6 has it, where it stands.
+    #[must_use]
+    pub fn expose_octets(&self) -> &[u8; 16] {
+        &self.0
+    }
+
+    /// Whether it is `ip`.
+    #[must_use]
+    pub fn is(&self, ip: IpAddr) -> bool {
+        **self.0 == mapped(ip)
+    }
+}
+
+fn mapped(ip: IpAddr) -> [u8; 16] {
+    match ip {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
     }
 }
 
@@ -62,5 +83,11 @@ mod tests {
     fn printing_shows_nothing() {
         assert_eq!(format!("{:?}", SecretKey::new([7; 32])), "[redacted]");
         assert_eq!(format!("{:?}", ConnectingIp::new(Ipv4Addr::LOCALHOST.into())), "[sealed]");
+    }
+    #[test]
+    fn mapped_address_is_its_ipv4_address() {
+        let ip = ConnectingIp::new("::ffff:192.0.2.7".parse().unwrap());
+        assert_eq!(ip.expose(), IpAddr::from(Ipv4Addr::new(192, 0, 2, 7)));
+        assert!(ip.is(Ipv4Addr::new(192, 0, 2, 7).into()) && !ip.is(Ipv4Addr::LOCALHOST.into()));
     }
 }

@@ -8,6 +8,7 @@ use std::{
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use tacit_messages::{FromForwarder, SIZE, ToForwarder, WireError};
 use tokio::net::UnixDatagram;
+use zeroize::Zeroizing;
 
 /// Why nothing more comes from the forwarder, apart from its end.
 #[derive(Debug, thiserror::Error)]
@@ -55,8 +56,9 @@ impl Link {
     /// # Errors
     /// [`LinkError`] if the socket fails or what comes is not a message.
     pub(crate) async fn receive(&self) -> Result<Option<FromForwarder>, LinkError> {
-        let mut bytes = [0; SIZE + 1];
-        match self.socket.recv(&mut bytes).await {
+        // It may hold a connecting IP.
+        let mut bytes = Zeroizing::new([0; SIZE + 1]);
+        match self.socket.recv(&mut bytes[..]).await {
             Ok(0) => Ok(None),
             Ok(length) => Ok(Some(FromForwarder::decode(&bytes[..length])?)),
             // It was gone before it had read everything.

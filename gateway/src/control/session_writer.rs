@@ -23,7 +23,7 @@ const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 /// A change of the session records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) enum SessionChange {
     /// A session began.
     Began {
@@ -61,7 +61,7 @@ impl SessionWriter {
         let (changes, mut waiting) = mpsc::channel(QUEUE_LEN);
         let task = tokio::spawn(async move {
             while let Some(change) = waiting.recv().await {
-                write(&store, change).await;
+                write(&store, &change).await;
             }
         });
         Self { changes, task }
@@ -87,7 +87,7 @@ impl SessionWriter {
 }
 
 /// Writes `change`, trying until the store takes it or says that it never will.
-async fn write(store: &Store, change: SessionChange) {
+async fn write(store: &Store, change: &SessionChange) {
     let mut wait = FIRST_WAIT;
     for attempt in 1.. {
         match try_write(store, change).await {
@@ -104,14 +104,14 @@ async fn write(store: &Store, change: SessionChange) {
     }
 }
 
-async fn try_write(store: &Store, change: SessionChange) -> Result<(), StoreError> {
+async fn try_write(store: &Store, change: &SessionChange) -> Result<(), StoreError> {
     match change {
         SessionChange::Began { device, connecting_ip, at } => {
-            store.session_began(device, connecting_ip, at).await
+            store.session_began(*device, connecting_ip, *at).await
         }
         SessionChange::Ended { device, last_seen_at } => {
-            store.session_ended(device, last_seen_at).await
+            store.session_ended(*device, *last_seen_at).await
         }
-        SessionChange::AllEnded { at } => store.close_open_sessions_at(at).await.map(drop),
+        SessionChange::AllEnded { at } => store.close_open_sessions_at(*at).await.map(drop),
     }
 }
