@@ -114,7 +114,8 @@ pub(super) fn forms_of_address(ip: IpAddr, port: Option<u16>) -> Vec<Form> {
         let texts = [format!("port={port}"), format!("port: {port}"), format!("port\":{port}")];
         texts.map(|named| text(Encoding::Port, named))
     };
-    forms.extend(port.into_iter().flat_map(named));
+    // A well-known port is named in many a text.
+    forms.extend(port.filter(|port| *port > 1024).into_iter().flat_map(named));
     distinct(forms)
 }
 

@@ -52,7 +52,11 @@ impl Witness {
     /// Reads what strace wrote down; `program` is the gateway's own.
     pub(super) fn read(trace: &str, program: &str) -> Self {
         let mut witness = Self::default();
+        let mut connecting = BTreeMap::new();
         for line in trace.lines() {
+            if witness.note_connection(line, &mut connecting) {
+                continue;
+            }
             let call = line.trim_start_matches(|digit: char| digit.is_ascii_digit()).trim_start();
             let Some((name, arguments)) = call.split_once('(') else { continue };
             // Otherwise it is the end of a call, a signal or an exit.
@@ -62,6 +66,31 @@ impl Witness {
             }
         }
         witness
+    }
+
+    /// Notes an attempt to connect, unless it failed; its end may stand on a later line of the same thread.
+    fn note_connection<'a>(
+        &mut self,
+        line: &'a str,
+        begun: &mut BTreeMap<&'a str, &'a str>,
+    ) -> bool {
+        let Some((thread, call)) = line.split_once(' ') else { return false };
+        let call = call.trim_start();
+        let begins = call.starts_with("connect(");
+        if !begins && !call.starts_with("<... connect resumed>") {
+            return false;
+        }
+        self.calls += u64::from(begins);
+        if begins && call.ends_with("<unfinished ...>") {
+            begun.insert(thread, line);
+            return true;
+        }
+        let began = if begins { Some(line) } else { begun.remove(thread) };
+        let failed = call.contains(" = -1 ") && !call.contains("EINPROGRESS");
+        if let Some(began) = began.filter(|began| !failed && !began.contains("AF_NETLINK")) {
+            self.strange.insert(without_pid(began));
+        }
+        true
     }
 
     fn note(&mut self, name: &str, arguments: &str, program: &str, line: &str) {
@@ -85,11 +114,6 @@ impl Witness {
             "mmap" => {
                 if arguments.contains("MAP_SHARED") && arguments.contains("PROT_WRITE") {
                     self.descriptors(arguments, line);
-                }
-            }
-            "connect" => {
-                if !arguments.contains("AF_NETLINK") {
-                    self.strange.insert(without_pid(line));
                 }
             }
             "execve" | "execveat" => {
@@ -166,7 +190,7 @@ fn described(descriptor: &str) -> Descriptor<'_> {
         Descriptor::Channel("kernel, by netlink")
     } else if starts(&["pipe:"]) {
         Descriptor::Channel("stdout and stderr, and pipes between its processes")
-    } else if starts(&["UDP:[", "UDPv6:["]) && !is_connected {
+    } else if starts(&["UDP:[", "UDPv6:["]) && descriptor.ends_with(":51820]") && !is_connected {
         Descriptor::Channel("WireGuard's UDP sockets")
     } else if starts(&["UNIX:", "UNIX-SEQPACKET:"]) && is_connected {
         Descriptor::Channel("messages between forwarder and control")
@@ -269,6 +293,18 @@ mod tests {
     }
 
     #[test]
+    fn connection_counts_unless_it_failed() {
+        let nobody =
+            "3     connect(9<UNIX-STREAM:[7]>, {sun_path=\"/run/x\"}, 110 <unfinished ...>\n";
+        let failed = "3     <... connect resumed>) = -1 ENOENT (No such file or directory)";
+        assert!(
+            read(&format!("{nobody}4     <... connect resumed>) = 0\n{failed}")).strange.is_empty()
+        );
+        let made = "3     <... connect resumed>) = 0";
+        assert_eq!(read(&format!("{nobody}{made}")).strange.len(), 1);
+    }
+
+    #[test]
     fn whatever_leads_elsewhere_is_strange() {
         for line in [
             "3     sendto(9<UDP:[192.0.2.1:4000->192.0.2.9:514]>, \"\"..., 20, 0, NULL, 0) = 20",
@@ -277,6 +313,7 @@ mod tests {
             "3     write(9<TCP:[192.0.2.1:4000->192.0.2.9:514]>, \"\"..., 20) = 20",
             "3     memfd_create(\"x\", 0) = 9",
             "3     execve(\"/usr/bin/logger\", [\"logger\"], 0x7f /* 3 vars */) = 0",
+            "3     sendto(9<UDP:[0.0.0.0:514]>, \"\"..., 20, 0, {sa_family=AF_INET}, 16) = 20",
             "3     write(9</dev/kmsg<char 1:11>>, \"\"..., 20) = 20",
         ] {
             assert_eq!(read(line).strange.len(), 1, "{line}");
