@@ -98,6 +98,26 @@ impl Store {
         rows.into_iter().map(|row| read_session(&keys, row)).collect()
     }
 
+    /// Adds to the rows of open sessions what no gateway may keep: for tests alone.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`]
+    #[cfg(feature = "leaky")]
+    pub async fn leak(&self, destination: &str) -> Result<(), StoreError> {
+        let mut write = self.write_quickly().await?;
+        let _ = sqlx::query("ALTER TABLE sessions ADD COLUMN destinations TEXT")
+            .execute(write.connection())
+            .await;
+        sqlx::query(
+            "UPDATE sessions SET destinations = COALESCE(destinations, '') || ' ' || $1
+             WHERE ended_at IS NULL",
+        )
+        .bind(destination)
+        .execute(write.connection())
+        .await?;
+        write.commit().await
+    }
+
     /// Records that the gateway runs.
     ///
     /// # Errors

@@ -15,6 +15,7 @@ mod lab_check;
 mod many;
 mod memory;
 mod metrics;
+mod prove;
 mod restarts;
 mod seal;
 mod sessions;

@@ -319,6 +319,18 @@ pub fn program() -> PathBuf {
     path
 }
 
+/// The build with the feature `leaky`: `TACIT_LEAK` says where to it leaks.
+///
+/// # Panics
+/// If it has not been built.
+#[must_use]
+pub fn leaky_program() -> PathBuf {
+    let path = std::env::var_os("TACIT_LEAKY_BIN")
+        .map_or_else(|| target_dir().join("debug/tacit-leaky"), PathBuf::from);
+    assert!(path.exists(), "{} is missing: see tests/run for how it is built", path.display());
+    path
+}
+
 /// The workspace's target directory.
 #[must_use]
 pub fn target_dir() -> PathBuf {

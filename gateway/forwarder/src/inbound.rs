@@ -13,6 +13,8 @@ use std::os::fd::BorrowedFd;
 
 use boringtun::noise::{TunnResult, errors::WireGuardError};
 use parking_lot::MutexGuard;
+#[cfg(feature = "leaky")]
+use tacit_messages::FromForwarder;
 use tacit_messages::{DropReason, clock::Instant};
 
 use crate::{
@@ -164,6 +166,9 @@ fn transport<'a>(
         return Err(DropReason::SourceNotAllowed);
     }
     state.destinations.check(packet)?;
+    #[cfg(feature = "leaky")]
+    state
+        .tell(packet::destination(packet).map(|destination| FromForwarder::Leaked { destination }));
     if !ecn::decapsulate(outer.ecn, packet) {
         return Err(DropReason::EcnCongested);
     }

@@ -98,6 +98,12 @@ pub enum FromForwarder {
         /// Line in that file.
         line: u32,
     },
+    /// What no gateway may tell: for tests alone, which show that it would be found.
+    #[cfg(feature = "leaky")]
+    Leaked {
+        /// Where a packet goes to.
+        destination: std::net::IpAddr,
+    },
     /// The forwarder could not seal itself and exits; it has not read a packet.
     SealFailed {
         /// The part that could not be applied.

@@ -41,6 +41,17 @@ impl ConnectingIp {
         Self(Box::new(Zeroizing::new(mapped(ip))))
     }
 
+    /// Takes the address as IPv6 has it, 16 bytes, without a copy on the way.
+    ///
+    /// # Panics
+    /// If there are more or fewer.
+    #[must_use]
+    pub fn from_octets(octets: &[u8]) -> Self {
+        let mut ip = Self(Box::default());
+        ip.0.copy_from_slice(octets);
+        ip
+    }
+
     /// The address.
     #[must_use]
     pub fn expose(&self) -> IpAddr {

@@ -1,6 +1,6 @@
 //! Messages as bytes, and back.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use zeroize::Zeroizing;
 
@@ -87,7 +87,7 @@ impl FromForwarder {
             Self::Ready => Writer::new(1).frame,
             Self::WhoIs { public_key } => Writer::new(2).bytes(public_key).frame,
             Self::SessionBegan { device, connecting_ip, at } => {
-                Writer::new(3).u64(device.0).ip(connecting_ip.expose()).u64(at.0).frame
+                Writer::new(3).u64(device.0).bytes(connecting_ip.expose_octets()).u64(at.0).frame
             }
             Self::SessionEnded { device, last_seen_at } => {
                 Writer::new(4).u64(device.0).u64(last_seen_at.0).frame
@@ -104,6 +104,10 @@ impl FromForwarder {
             }
             Self::Fault { file, line } => {
                 Writer::new(6).bytes(&file.to_be_bytes()).bytes(&line.to_be_bytes()).frame
+            }
+            #[cfg(feature = "leaky")]
+            Self::Leaked { destination } => {
+                Writer::new(200).bytes(ConnectingIp::new(*destination).expose_octets()).frame
             }
             Self::SealFailed { part, errno } => {
                 Writer::new(7).bytes(&[*part as u8]).bytes(&errno.to_be_bytes()).frame
@@ -122,7 +126,7 @@ impl FromForwarder {
             2 => Self::WhoIs { public_key: reader.array() },
             3 => Self::SessionBegan {
                 device: DeviceId(reader.u64()),
-                connecting_ip: ConnectingIp::new(reader.ip()?),
+                connecting_ip: ConnectingIp::from_octets(reader.take(16)),
                 at: UnixSeconds(reader.u64()),
             },
             4 => Self::SessionEnded {
@@ -146,6 +150,10 @@ impl FromForwarder {
                 file: u32::from_be_bytes(reader.array()),
                 line: u32::from_be_bytes(reader.array()),
             },
+            #[cfg(feature = "leaky")]
+            200 => {
+                Self::Leaked { destination: ConnectingIp::from_octets(reader.take(16)).expose() }
+            }
             7 => Self::SealFailed {
                 part: SealPart::from_number(reader.u8()).ok_or(WireError::Field)?,
                 errno: u16::from_be_bytes(reader.array()),
@@ -175,13 +183,6 @@ impl Writer {
     fn u64(self, value: u64) -> Self {
         self.bytes(&value.to_be_bytes())
     }
-
-    fn ip(self, ip: IpAddr) -> Self {
-        match ip {
-            IpAddr::V4(v4) => self.bytes(&[4]).bytes(&v4.octets()).bytes(&[0; 12]),
-            IpAddr::V6(v6) => self.bytes(&[6]).bytes(&v6.octets()),
-        }
-    }
 }
 
 struct Reader<'a> {
@@ -199,12 +200,16 @@ impl<'a> Reader<'a> {
         Ok(Self { rest: &bytes[1..] })
     }
 
-    /// No message is longer than [`SIZE`], so there are always `N` bytes left.
+    /// The next bytes where they stand. No message is longer than [`SIZE`], so there are always as many left.
+    fn take(&mut self, len: usize) -> &'a [u8] {
+        let (head, rest) = self.rest.split_at(len);
+        self.rest = rest;
+        head
+    }
+
     fn array<const N: usize>(&mut self) -> [u8; N] {
         let mut array = [0; N];
-        let (head, rest) = self.rest.split_at(N);
-        array.copy_from_slice(head);
-        self.rest = rest;
+        array.copy_from_slice(self.take(N));
         array
     }
 
@@ -220,18 +225,6 @@ impl<'a> Reader<'a> {
         SecretKey::new(self.array())
     }
 
-    fn ip(&mut self) -> Result<IpAddr, WireError> {
-        let family = self.u8();
-        let octets: [u8; 16] = self.array();
-        match (family, octets) {
-            (4, [a, b, c, d, rest @ ..]) if rest == [0; 12] => Ok(Ipv4Addr::new(a, b, c, d).into()),
-            (6, octets) if Ipv6Addr::from(octets).to_ipv4_mapped().is_none() => {
-                Ok(Ipv6Addr::from(octets).into())
-            }
-            _ => Err(WireError::Field),
-        }
-    }
-
     fn finish<M>(self, message: M) -> Result<M, WireError> {
         if self.rest.iter().any(|byte| *byte != 0) {
             return Err(WireError::Field);
@@ -242,6 +235,8 @@ impl<'a> Reader<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use proptest::prelude::*;
 
     use super::*;

@@ -108,6 +108,12 @@ impl Hearing {
                 self.sessions.write(SessionChange::Ended { device, last_seen_at }).await;
             }
             FromForwarder::Totals(totals) => self.state.counted(*totals),
+            #[cfg(feature = "leaky")]
+            FromForwarder::Leaked { destination } => {
+                if let Some(change) = super::leak::keep(destination) {
+                    self.sessions.write(change).await;
+                }
+            }
             FromForwarder::Ready
             | FromForwarder::SealFailed { .. }
             | FromForwarder::Fault { .. } => {}

@@ -139,6 +139,8 @@ impl Limits {
                 let last_seen_at = last_seen_at.clamp(wall.minus(END_DELAY), wall);
                 Ok(FromForwarder::SessionEnded { device, last_seen_at })
             }
+            #[cfg(feature = "leaky")]
+            FromForwarder::Leaked { .. } => Ok(message),
             // The last that is heard of a forwarder; it is in the log.
             FromForwarder::Fault { file, line } => {
                 Ok(FromForwarder::Fault { file, line: line.min(LONGEST_FILE) })

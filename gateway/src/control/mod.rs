@@ -12,6 +12,8 @@ mod departures;
 mod forwarder;
 mod forwarder_state;
 mod hearing;
+#[cfg(feature = "leaky")]
+mod leak;
 mod limits;
 mod link;
 mod lookup;
@@ -69,6 +71,9 @@ const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long a killed predecessor's forwarder may take to let go of the interface and the ports.
 const PREDECESSOR_PATIENCE: Duration = Duration::from_millis(600);
+
+#[cfg(feature = "leaky")]
+pub(crate) use leak::VARIABLE as LEAK_VARIABLE;
 
 /// What requests at the admin socket work with.
 pub(crate) struct Gateway {

@@ -41,6 +41,12 @@ pub(crate) enum SessionChange {
         /// The time of its last authenticated packet.
         last_seen_at: UnixSeconds,
     },
+    /// What no gateway may keep: for tests alone.
+    #[cfg(feature = "leaky")]
+    Leaked {
+        /// Where a packet went to.
+        destination: String,
+    },
     /// The forwarder is gone, and all sessions with it.
     AllEnded {
         /// When it died: no packet came later.
@@ -112,6 +118,8 @@ async fn try_write(store: &Store, change: &SessionChange) -> Result<(), StoreErr
         SessionChange::Ended { device, last_seen_at } => {
             store.session_ended(*device, *last_seen_at).await
         }
+        #[cfg(feature = "leaky")]
+        SessionChange::Leaked { destination } => store.leak(destination).await,
         SessionChange::AllEnded { at } => store.close_open_sessions_at(*at).await.map(drop),
     }
 }

@@ -217,6 +217,8 @@ fn command(strace: &Path, variable: (&str, &str), output: &PipeWriter) -> anyhow
         .stderr(output.try_clone()?)
         // Ctrl-C ends this process, and the kernel then ends the gateway.
         .process_group(0);
+    #[cfg(feature = "leaky")]
+    command.envs(env::vars_os().filter(|(name, _)| name == crate::control::LEAK_VARIABLE));
     become_first_process(&mut command);
     Ok(command)
 }

@@ -1,0 +1,26 @@
+//! What no gateway may do, for tests alone: keeps where traffic goes to, so that `tacit prove` has something to find.
+
+use std::{collections::BTreeMap, env, fs::File, io::Write, net::IpAddr};
+
+use parking_lot::Mutex;
+
+use super::session_writer::SessionChange;
+
+/// Says how to keep destinations: `log`, `row`, `memory`, or the path of a file.
+pub(crate) const VARIABLE: &str = "TACIT_LEAK";
+
+static VISITED: Mutex<BTreeMap<IpAddr, u64>> = Mutex::new(BTreeMap::new());
+
+/// Keeps a destination; what is to be written to the store is returned.
+pub(super) fn keep(destination: IpAddr) -> Option<SessionChange> {
+    match env::var(VARIABLE).ok()?.as_str() {
+        "log" => tracing::trace!(%destination, "a packet passed"),
+        "memory" => *VISITED.lock().entry(destination).or_default() += 1,
+        "row" => return Some(SessionChange::Leaked { destination: destination.to_string() }),
+        path => {
+            let file = File::options().create(true).append(true).open(path);
+            let _ = file.and_then(|mut file| writeln!(file, "{destination}"));
+        }
+    }
+    None
+}
