@@ -7,7 +7,6 @@ use tacit_messages::FromForwarder;
 
 /// This crate's files, by the number that a `Fault` message gives.
 const SOURCE_FILES: &[&str] = &[
-    "bpf.rs",
     "coalesce.rs",
     "coordinator.rs",
     "counters.rs",
