@@ -18,7 +18,7 @@ const FOUND: u8 = 3;
   tacit prove --json > proof.json
 
 Runs as root on any machine, beside a running gateway and without touching it: everything happens in namespaces
-that go with the program. Takes about half a minute. Needs strace. Exit code 0: nothing of the traffic was
+that go with the program. Takes about ten seconds. Needs strace. Exit code 0: nothing of the traffic was
 kept; 3: something was, and the report says what and where; 1: the experiment could not be made, or shows nothing.")]
 pub(super) struct ProveArguments {
     /// Write report.txt, report.json and report.html into this directory.
