@@ -6,6 +6,7 @@
 //! ([`prove`]).
 
 mod admin;
+mod audit;
 mod cli;
 mod config;
 mod control;

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 mod at_rest;
+mod audit;
 mod cli;
 mod clients;
 mod control_seal;

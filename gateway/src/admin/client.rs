@@ -38,6 +38,16 @@ pub(crate) async fn call<R: Request>(
     }
 }
 
+/// The number of the process that listens at `socket_path`, as the kernel vouches for it (`SO_PEERCRED`).
+///
+/// # Errors
+/// If no gateway runs there, or where its number means nothing.
+pub(crate) async fn peer(socket_path: &Path) -> anyhow::Result<u32> {
+    let credentials = connect(socket_path).await?.peer_cred().context("asking who listens")?;
+    let pid = credentials.pid().and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid != 0);
+    pid.context("the gateway's processes cannot be seen from here; run this where they can")
+}
+
 async fn connect(socket_path: &Path) -> anyhow::Result<UnixStream> {
     let path = socket_path.display();
     UnixStream::connect(socket_path).await.map_err(|error| match error.kind() {

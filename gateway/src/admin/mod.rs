@@ -4,6 +4,7 @@
 //! answered by a [`Refusal`]. Private keys of clients do not occur: the verb makes them and keeps them.
 
 pub(crate) mod answers;
+mod audit;
 pub(crate) mod client;
 pub(crate) mod server;
 pub(crate) mod socket;
@@ -11,6 +12,7 @@ pub(crate) mod socket;
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
 };
 
 use ipnet::{Ipv4Net, Ipv6Net};
@@ -66,6 +68,10 @@ requests! {
         "/device/rotate" -> DeviceWithConfig;
     /// Removes a device.
     RemoveDevice { account: String, name: String } "/device/remove" -> Device;
+    /// Asks for what an audit cannot read from the kernel.
+    ShowAuditFacts {} "/audit/facts" -> AuditFacts;
+    /// Asks which of these tunnel addresses have no live session.
+    ListStaleAddresses { addresses: Vec<IpAddr> } "/audit/stale-addresses" -> Vec<IpAddr>;
     /// Lists an account's sessions.
     ListSessions { account: String } "/session/list" -> Vec<Session>;
 }
@@ -164,6 +170,41 @@ pub(crate) struct TotalsStatus {
     pub(crate) handshakes: u64,
     /// Dropped packets by reason.
     pub(crate) drops: BTreeMap<String, u64>,
+}
+
+/// What an audit cannot read from the kernel: how the gateway was started.
+#[derive(Deserialize, Serialize)]
+pub(crate) struct AuditFacts {
+    /// The forwarder's process id, as control calls it; none while it is being restarted.
+    pub(crate) forwarder: Option<u32>,
+    /// The starter's process id, as control calls it.
+    pub(crate) starter: u32,
+    /// Name of the TUN interface.
+    pub(crate) interface: String,
+    /// UDP addresses.
+    pub(crate) listen: Vec<SocketAddr>,
+    /// IPv4 network of the tunnel.
+    pub(crate) tunnel_v4: Ipv4Net,
+    /// IPv6 network of the tunnel.
+    pub(crate) tunnel_v6: Ipv6Net,
+    /// Directory of the store and the keys.
+    pub(crate) data_dir: PathBuf,
+}
+
+impl AuditFacts {
+    /// Whether an address of a tunnel network is a device's: the first of each is the gateway's own.
+    pub(crate) fn is_of_a_device(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(v4) => {
+                self.tunnel_v4.contains(&v4)
+                    && u32::from(v4) != u32::from(self.tunnel_v4.network()) + 1
+            }
+            IpAddr::V6(v6) => {
+                self.tunnel_v6.contains(&v6)
+                    && u128::from(v6) != u128::from(self.tunnel_v6.network()) + 1
+            }
+        }
+    }
 }
 
 /// An account.

@@ -15,8 +15,8 @@ use axum::{
 use tokio::net::UnixListener;
 
 use super::{
-    AddAccount, AddDevice, ListAccounts, ListDevices, ListSessions, Refusal, RemoveDevice, Request,
-    RotateDevice, ShowAccount, ShowStatus,
+    AddAccount, AddDevice, ListAccounts, ListDevices, ListSessions, ListStaleAddresses, Refusal,
+    RemoveDevice, Request, RotateDevice, ShowAccount, ShowAuditFacts, ShowStatus,
 };
 use crate::control::Gateway;
 
@@ -97,6 +97,8 @@ fn router() -> Router<Arc<Gateway>> {
         .route(RotateDevice::PATH, post(handle::<RotateDevice>))
         .route(RemoveDevice::PATH, post(handle::<RemoveDevice>))
         .route(ListSessions::PATH, post(handle::<ListSessions>))
+        .route(ShowAuditFacts::PATH, post(handle::<ShowAuditFacts>))
+        .route(ListStaleAddresses::PATH, post(handle::<ListStaleAddresses>))
         .fallback(|| async {
             Refused {
                 status: StatusCode::NOT_FOUND,

@@ -2,6 +2,7 @@
 //! was found that must not be.
 
 mod account;
+mod audit;
 mod device;
 mod forwarder;
 mod print;
@@ -17,8 +18,14 @@ use clap::{Parser, Subcommand, error::ErrorKind};
 use tokio::runtime;
 
 use self::{
-    account::AccountVerb, device::DeviceVerb, forwarder::ForwarderArguments, print::Printable,
-    prove::ProveArguments, session::SessionVerb, starter::StarterArguments,
+    account::AccountVerb,
+    audit::{AuditArguments, Found},
+    device::DeviceVerb,
+    forwarder::ForwarderArguments,
+    print::Printable,
+    prove::ProveArguments,
+    session::SessionVerb,
+    starter::StarterArguments,
     status::StatusArguments,
 };
 use crate::{
@@ -41,6 +48,7 @@ use crate::{
                                                    add a device, keep its config
   tacit status                                     see how the gateway is
   tacit prove                                      see that it keeps nothing of the traffic
+  tacit audit                                      see that it can keep no traffic log
   tacit --version                                  see which program this is
 
 Every setting is a flag, a TACIT_… variable and a key of tacit.toml, in that order of precedence."
@@ -99,6 +107,9 @@ A second gateway on the same machine, with tunnel networks of its own:
     /// Send marked traffic through a private gateway, then search all that it wrote and holds for the marks.
     Prove(ProveArguments),
 
+    /// Check that host, processes, store and configuration are unable to keep a traffic log, with evidence.
+    Audit(AuditArguments),
+
     /// Carry packets; started by `tacit starter` with descriptors from `tacit run`.
     #[command(hide = true)]
     Forwarder(ForwarderArguments),
@@ -132,6 +143,7 @@ impl Cli {
             Verb::Starter(arguments) => return starter::run(arguments),
             Verb::Prove(arguments) => return concluded(prove::run(&arguments)),
             Verb::Run(overrides) => run_gateway(&self.places, &overrides),
+            Verb::Audit(arguments) => return concluded(audit_gateway(&self.places, arguments)),
             verb => ask_gateway(&self.places, verb),
         };
         concluded(done.map(|()| ExitCode::SUCCESS))
@@ -163,6 +175,20 @@ fn run_gateway(places: &Places, overrides: &Overrides) -> anyhow::Result<()> {
     control::run(settings)
 }
 
+/// Exit code of an audit that found something.
+const FOUND_SOMETHING: u8 = 3;
+
+fn audit_gateway(places: &Places, arguments: AuditArguments) -> anyhow::Result<ExitCode> {
+    let socket_path = places.socket_path()?;
+    // One thread, which may have to move to the gateway's network namespace.
+    let runtime =
+        runtime::Builder::new_current_thread().enable_all().build().context("starting")?;
+    Ok(match runtime.block_on(audit::run(&socket_path, arguments))? {
+        Found::Nothing => ExitCode::SUCCESS,
+        Found::Violation => ExitCode::from(FOUND_SOMETHING),
+    })
+}
+
 fn ask_gateway(places: &Places, verb: Verb) -> anyhow::Result<()> {
     let gateway = RunningGateway { socket_path: &places.socket_path()? };
     runtime::Builder::new_current_thread().enable_all().build().context("starting")?.block_on(
@@ -172,7 +198,11 @@ fn ask_gateway(places: &Places, verb: Verb) -> anyhow::Result<()> {
                 Verb::Account(verb) => account::run(&gateway, verb).await,
                 Verb::Device(verb) => device::run(&gateway, verb).await,
                 Verb::Session(verb) => session::run(&gateway, verb).await,
-                Verb::Run(_) | Verb::Prove(_) | Verb::Forwarder(_) | Verb::Starter(_) => Ok(()),
+                Verb::Run(_)
+                | Verb::Prove(_)
+                | Verb::Audit(_)
+                | Verb::Forwarder(_)
+                | Verb::Starter(_) => Ok(()),
             }
         },
     )

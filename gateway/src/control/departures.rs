@@ -48,6 +48,11 @@ impl Departures {
         self.leaving.extract_if(|_, gone_at| *gone_at <= now).map(|(device, _)| device).collect()
     }
 
+    /// The devices whose connections are not to be deleted yet.
+    pub(crate) fn staying(&self) -> Vec<DeviceId> {
+        self.here.iter().chain(self.leaving.keys()).copied().collect()
+    }
+
     /// Takes every device: the gateway stops.
     pub(crate) fn take_all(&mut self) -> Vec<DeviceId> {
         let leaving = self.leaving.drain().map(|(device, _)| device);
@@ -68,8 +73,10 @@ mod tests {
         departures.began(DEVICE);
         departures.ended(DEVICE, now);
         assert!(departures.take_gone(now).is_empty());
+        assert_eq!(departures.staying(), [DEVICE]);
         assert_eq!(departures.take_gone(now + AFTER_END), [DEVICE]);
         assert!(departures.take_gone(now + AFTER_END).is_empty());
+        assert!(departures.staying().is_empty());
     }
 
     #[test]

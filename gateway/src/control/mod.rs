@@ -90,12 +90,18 @@ pub(crate) struct Gateway {
     /// The starter's process number.
     pub(crate) starter_pid: u32,
     outbox: Arc<Outbox>,
+    departures: Arc<Mutex<Departures>>,
 }
 
 impl Gateway {
     /// Has the forwarder drop a device that the store no longer has; returns once that is said.
     pub(crate) async fn revoke(&self, device: DeviceId) {
         self.outbox.revoke(device).await;
+    }
+
+    /// The devices that have a session, or lately had one: the kernel may know connections of theirs.
+    pub(crate) fn devices_with_connections(&self) -> Vec<DeviceId> {
+        self.departures.lock().staying()
     }
 }
 
@@ -177,6 +183,7 @@ impl Prepared {
             forwarder: Arc::new(ForwarderState::new(UnixSeconds::now())),
             starter_pid: starter_process.pid(),
             outbox: Arc::new(Outbox::default()),
+            departures: Arc::default(),
         };
         let running = Running::start(gateway, &host_settings, identity, starter).await;
         let running = match running {
@@ -247,7 +254,7 @@ impl Running {
                 lookups: lookup::start(store.clone(), Arc::clone(&outbox)),
                 sessions: SessionWriter::start(store),
                 state: Arc::clone(&gateway.forwarder),
-                departures: Arc::new(Mutex::new(Departures::default())),
+                departures: Arc::clone(&gateway.departures),
             },
             outbox,
         };

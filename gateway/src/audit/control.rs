@@ -1,0 +1,259 @@
+//! The seals around the process that knows customers, and around the one that starts forwarders.
+
+use super::{
+    check::{Check, Finding},
+    evidence::Evidence,
+    forwarder::{expect_limit, expect_of_all, is_zero, judge_owner, judge_threads, judge_tracer},
+    process::{Descriptor, Kinship, Process, inode_of},
+    reading,
+};
+
+/// The checks of this family.
+pub(super) static CHECKS: &[Check] = &[
+    Check {
+        id: "control-user",
+        meaning: "The process that knows customers is not root, and is in no other group.",
+        by_hand: "grep -E 'Uid|Gid|Groups' /proc/{control}/task/*/status",
+        judge: |evidence| judge_threads(&evidence.control, judge_user),
+    },
+    Check {
+        id: "control-capabilities",
+        meaning: "It has CAP_NET_ADMIN alone, and CAP_NET_BIND_SERVICE for a port below 1024, and can get no more.",
+        by_hand: "grep -E 'Cap|NoNewPrivs' /proc/{control}/task/*/status",
+        judge: |evidence| judge_threads(&evidence.control, judge_capabilities),
+    },
+    Check {
+        id: "control-system-calls",
+        meaning: "Every thread of it is refused packet sockets, tracing, BPF and starting programs (seccomp).",
+        by_hand: "grep Seccomp /proc/{control}/task/*/status",
+        judge: |evidence| judge_threads(&evidence.control, judge_system_calls),
+    },
+    Check {
+        id: "control-memory",
+        meaning: "Nobody but root can look into its memory, and a core dump would hold none of it.",
+        by_hand: "ls -l /proc/{control}/maps; grep core /proc/{control}/limits",
+        judge: |evidence| judge_memory(&evidence.control),
+    },
+    Check {
+        id: "starter-capabilities",
+        meaning: "The process that starts forwarders has the rights that this takes, and can get no more.",
+        by_hand: "grep -E 'Cap|NoNewPrivs' /proc/{starter}/task/*/status",
+        judge: |evidence| judge_threads(&evidence.starter, judge_starter_capabilities),
+    },
+    Check {
+        id: "starter-system-calls",
+        meaning: "It is refused every socket that could reach somebody (seccomp).",
+        by_hand: "grep Seccomp /proc/{starter}/task/*/status",
+        judge: |evidence| judge_threads(&evidence.starter, judge_system_calls),
+    },
+    Check {
+        id: "starter-memory",
+        meaning: "Its memory gets into no core dump, and nobody traces it.",
+        by_hand: "ls -l /proc/{starter}/maps; grep core /proc/{starter}/limits; grep TracerPid /proc/{starter}/status",
+        judge: |evidence| {
+            let mut finding = judge_memory(&evidence.starter);
+            if let Ok(threads) = &evidence.starter.threads {
+                judge_tracer(threads, &mut finding);
+            }
+            finding
+        },
+    },
+    Check {
+        id: "control-descriptors",
+        meaning: "The process that knows customers has no TUN queue, no socket of the gateway's UDP port and no packet socket: it sees no packet.",
+        by_hand: "ls -l /proc/{control}/fd; cat /proc/net/udp* /proc/net/packet",
+        judge: |evidence| {
+            reading::judge(&evidence.control.descriptors, |descriptors, finding| {
+                judge_descriptors(descriptors, &Sockets::of(evidence), finding);
+            })
+        },
+    },
+    Check {
+        id: "control-tracer",
+        meaning: "No other process traces it.",
+        by_hand: "grep TracerPid /proc/{control}/task/*/status",
+        judge: |evidence| judge_threads(&evidence.control, judge_tracer),
+    },
+    Check {
+        id: "gateway-processes",
+        meaning: "The gateway's processes have started no others.",
+        by_hand: "pstree -p {control}",
+        judge: |evidence| {
+            let known = evidence.processes().map(|process| process.pid).collect::<Vec<_>>();
+            reading::judge(&evidence.kin, |kin, finding| judge_kin(kin, &known, finding))
+        },
+    },
+];
+
+fn judge_user(threads: &[String], finding: &mut Finding) {
+    let is_somebody = |words: &[&str]| {
+        words.len() == 4 && words.iter().all(|word| *word != "0" && *word == words[0])
+    };
+    expect_of_all(threads, "Uid", is_somebody, finding);
+    expect_of_all(threads, "Gid", is_somebody, finding);
+    expect_of_all(threads, "Groups", |words| words.is_empty(), finding);
+}
+
+/// Bits of capabilities (`CAP_…`).
+const NET_BIND_SERVICE: u64 = 1 << 10;
+const NET_ADMIN: u64 = 1 << 12;
+const KILL: u64 = 1 << 5;
+const SETGID: u64 = 1 << 6;
+const SETUID: u64 = 1 << 7;
+const SETPCAP: u64 = 1 << 8;
+const IPC_LOCK: u64 = 1 << 14;
+const SYS_ADMIN: u64 = 1 << 21;
+
+/// What a set of capabilities says, in hexadecimal digits.
+fn bits(words: &[&str]) -> Option<u64> {
+    u64::from_str_radix(words.first()?, 16).ok()
+}
+
+fn judge_capabilities(threads: &[String], finding: &mut Finding) {
+    expect_within(threads, NET_ADMIN | NET_BIND_SERVICE, finding);
+}
+
+fn judge_starter_capabilities(threads: &[String], finding: &mut Finding) {
+    let needed = KILL | SETGID | SETUID | SETPCAP | IPC_LOCK | SYS_ADMIN;
+    expect_within(threads, needed, finding);
+}
+
+fn expect_within(threads: &[String], allowed: u64, finding: &mut Finding) {
+    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        let is_within = |words: &[&str]| bits(words).is_some_and(|bits| bits & !allowed == 0);
+        expect_of_all(threads, set, is_within, finding);
+    }
+    expect_of_all(threads, "NoNewPrivs", |words| words == ["1"], finding);
+}
+
+fn judge_system_calls(threads: &[String], finding: &mut Finding) {
+    expect_of_all(threads, "Seccomp", |words| words == ["2"], finding);
+    let is_some = |words: &[&str]| words.len() == 1 && !is_zero(words);
+    expect_of_all(threads, "Seccomp_filters", is_some, finding);
+}
+
+fn judge_memory(process: &Process) -> Finding {
+    let mut finding = Finding::default();
+    judge_owner(process, &mut finding);
+    match &process.limits {
+        Ok(limits) => expect_limit(limits, "Max core file size", "0", &mut finding),
+        Err(unread) => {
+            finding.fail(unread.to_string());
+        }
+    }
+    finding
+}
+
+/// Inodes of the sockets that see packets.
+struct Sockets<'a> {
+    udp: Vec<&'a str>,
+    packet: Vec<&'a str>,
+}
+
+impl<'a> Sockets<'a> {
+    fn of(evidence: &'a Evidence) -> Self {
+        let last = |line: &'a str| line.split_whitespace().nth(8);
+        let packet = evidence.network.packet.as_deref().unwrap_or_default();
+        Self {
+            udp: super::forwarder::inodes_of_ports(evidence),
+            packet: packet.lines().skip(1).filter_map(last).collect(),
+        }
+    }
+}
+
+fn judge_descriptors(descriptors: &[Descriptor], sockets: &Sockets<'_>, finding: &mut Finding) {
+    let mut sees = 0;
+    for Descriptor { number, target, .. } in descriptors {
+        let inode = inode_of(target, "socket").unwrap_or_default();
+        let what = if target.ends_with("/net/tun") {
+            "a TUN queue"
+        } else if sockets.udp.contains(&inode) {
+            "a UDP socket of the gateway's port"
+        } else if sockets.packet.contains(&inode) {
+            "a packet socket"
+        } else {
+            continue;
+        };
+        sees += 1;
+        finding.fail(format!("descriptor {number} is {what}"));
+    }
+    finding.pass(format!("{sees} of {} descriptors could see packets", descriptors.len()));
+}
+
+fn judge_kin(kin: &[Kinship], known: &[u32], finding: &mut Finding) {
+    for process in kin {
+        let Kinship { pid, name, .. } = process;
+        let is_known = known.contains(pid);
+        let whose = if is_known { "one of its own" } else { "none of its own" };
+        finding.expect(is_known, format!("started {name} (pid {pid}), {whose}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::check::Verdict, *};
+
+    const SEALED: &str = "TracerPid:\t0\nUid:\t65528\t65528\t65528\t65528\nGid:\t65528\t65528\t65528\t65528\n\
+        Groups:\t \nCapInh:\t0000000000000000\nCapPrm:\t0000000000001000\nCapEff:\t0000000000001000\n\
+        CapBnd:\t0000000000001000\nCapAmb:\t0000000000000000\nNoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t1\n";
+
+    type Judge = fn(&[String], &mut Finding);
+
+    fn verdict(judge: Judge, status: &str) -> Verdict {
+        let mut finding = Finding::default();
+        judge(&[SEALED.into(), status.into()], &mut finding);
+        finding.verdict()
+    }
+
+    #[test]
+    fn thread_with_more_rights_than_control_needs_is_a_violation() {
+        let planted: [(Judge, &str, &str); 7] = [
+            (judge_user, "Uid:\t65528", "Uid:\t0"),
+            (judge_user, "Gid:\t65528\t65528\t65528\t65528", "Gid:\t0\t0\t0\t0"),
+            (judge_user, "Groups:\t ", "Groups:\t4 "),
+            (judge_capabilities, "CapEff:\t0000000000001000", "CapEff:\t0000000000003000"),
+            (judge_capabilities, "CapBnd:\t0000000000001000", "CapBnd:\t000001ffffffffff"),
+            (judge_capabilities, "NoNewPrivs:\t1", "NoNewPrivs:\t0"),
+            (judge_system_calls, "Seccomp:\t2", "Seccomp:\t0"),
+        ];
+        for (judge, is, planted) in planted {
+            let loose = SEALED.replace(is, planted);
+            assert_ne!(loose, SEALED, "{is}");
+            assert_eq!(verdict(judge, SEALED), Verdict::Pass, "{is}");
+            assert_eq!(verdict(judge, &loose), Verdict::Fail, "{planted}");
+        }
+    }
+
+    #[test]
+    fn starter_with_network_rights_is_a_violation() {
+        let of = |bits: &str| {
+            format!(
+                "CapInh:\t0\nCapPrm:\t{bits}\nCapEff:\t{bits}\nCapBnd:\t{bits}\nCapAmb:\t0\nNoNewPrivs:\t1\n"
+            )
+        };
+        let verdict = |bits: &str| {
+            let mut finding = Finding::default();
+            judge_starter_capabilities(&[of(bits)], &mut finding);
+            finding.verdict()
+        };
+        assert_eq!(verdict("00000000002041e0"), Verdict::Pass);
+        assert_eq!(verdict("00000000002051e0"), Verdict::Fail, "CAP_NET_ADMIN");
+        assert_eq!(verdict("00000000002861e0"), Verdict::Fail, "CAP_NET_RAW and CAP_SYS_PTRACE");
+    }
+
+    #[test]
+    fn descriptor_that_sees_packets_is_a_violation() {
+        let judged = |target: &str| {
+            let descriptor = Descriptor { number: 9, target: target.into(), info: String::new() };
+            let mut finding = Finding::default();
+            let sockets = Sockets { udp: vec!["21"], packet: vec!["31"] };
+            judge_descriptors(&[descriptor], &sockets, &mut finding);
+            finding.verdict()
+        };
+        assert_eq!(judged("/var/lib/tacit/store.sqlite"), Verdict::Pass);
+        assert_eq!(judged("socket:[11]"), Verdict::Pass);
+        for target in ["/dev/net/tun", "socket:[21]", "socket:[31]"] {
+            assert_eq!(judged(target), Verdict::Fail, "{target}");
+        }
+    }
+}

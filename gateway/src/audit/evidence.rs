@@ -1,0 +1,155 @@
+//! Everything that is read before it is judged.
+//!
+//! What the kernel knows is read from the kernel. The gateway is asked only for what nobody else knows: how it was
+//! started, and which tunnel addresses have a live session.
+
+use std::{net::IpAddr, os::fd::AsFd, path::Path};
+
+use anyhow::{Context, ensure};
+use nlink::netlink::{Connection, Netfilter, netfilter::ConntrackEntry};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use tokio::time::{Duration, sleep};
+
+use super::{
+    bpf::{self, Program},
+    host::Host,
+    links::Links,
+    network::Network,
+    process::{self, Kinship, Process},
+    reading::{Reading, Unread},
+    rules::Rules,
+    watchers::Watchers,
+};
+use crate::admin::{AuditFacts, ListStaleAddresses, ShowAuditFacts, client};
+
+/// What was read.
+pub(crate) struct Evidence {
+    pub(super) facts: AuditFacts,
+    pub(super) control: Process,
+    pub(super) forwarder: Process,
+    pub(super) starter: Process,
+    pub(super) kin: Reading<Vec<Kinship>>,
+    pub(super) links: Reading<Links>,
+    pub(super) network: Network,
+    pub(super) rules: Reading<Rules>,
+    pub(super) programs: Reading<Vec<Program>>,
+    pub(super) stale_entries: Reading<usize>,
+    pub(super) host: Host,
+    pub(super) watchers: Watchers,
+}
+
+impl Evidence {
+    /// Reads everything about the gateway at `socket_path` and the host around it.
+    ///
+    /// Moves the calling thread, which must be the process's first, to the gateway's network namespace.
+    ///
+    /// # Errors
+    /// If no gateway answers, or this process may not look.
+    pub(crate) async fn gather(socket_path: &Path) -> anyhow::Result<Self> {
+        ensure!(
+            rustix::process::geteuid().is_root(),
+            "`tacit audit` looks into processes and the kernel: run it as root"
+        );
+        let control = client::peer(socket_path).await?;
+        let facts = client::call(socket_path, ShowAuditFacts {}).await?;
+        let kin = process::everybody().map(|everybody| process::descendants(&everybody, control));
+        let forwarder =
+            facts.forwarder.context("the forwarder is being started again; try once more")?;
+        let forwarder = number_here(&kin, forwarder);
+        enter_network_of(control)?;
+
+        let links = Links::read(&facts.interface).await;
+        Ok(Self {
+            control: Process::read(control),
+            forwarder: Process::read(forwarder),
+            starter: Process::read(number_here(&kin, facts.starter)),
+            kin,
+            network: Network::read(&links),
+            links,
+            rules: Rules::read().await,
+            programs: bpf::programs(),
+            stale_entries: stale_entries(socket_path, &facts).await,
+            host: Host::read(),
+            watchers: Watchers::read().await,
+            facts,
+        })
+    }
+
+    /// The gateway's processes.
+    pub(super) fn processes(&self) -> impl Iterator<Item = &Process> {
+        self.named_processes().map(|(_, process)| process)
+    }
+
+    /// The gateway's processes and what they are called.
+    pub(super) fn named_processes(&self) -> impl Iterator<Item = (&'static str, &Process)> {
+        [("control", &self.control), ("starter", &self.starter), ("forwarder", &self.forwarder)]
+            .into_iter()
+    }
+
+    /// Puts this gateway's own names where `template` has braces.
+    pub(crate) fn fill(&self, template: &str) -> String {
+        let tunnel = self.facts.interface.as_str();
+        let uplinks = self.links.as_ref().map(|links| links.uplinks(tunnel)).unwrap_or_default();
+        template
+            .replace("{control}", &self.control.pid.to_string())
+            .replace("{forwarder}", &self.forwarder.pid.to_string())
+            .replace("{starter}", &self.starter.pid.to_string())
+            .replace("{tunnel}", tunnel)
+            .replace("{uplink}", &uplinks.join(", "))
+            .replace("{data}", &self.facts.data_dir.display().to_string())
+    }
+}
+
+/// The number here of the gateway's process that is called `number` where the gateway runs.
+fn number_here(kin: &Reading<Vec<Kinship>>, number: u32) -> u32 {
+    let kin = kin.as_deref().unwrap_or_default();
+    kin.iter().find(|process| process.is_called(number)).map_or(number, |process| process.pid)
+}
+
+/// Moves this thread to the network namespace of a process, unless it is there already.
+fn enter_network_of(pid: u32) -> anyhow::Result<()> {
+    let theirs = format!("/proc/{pid}/ns/net");
+    let read = |path: &str| std::fs::read_link(path).with_context(|| format!("reading {path}"));
+    if read(&theirs)? == read("/proc/self/ns/net")? {
+        return Ok(());
+    }
+    let namespace = std::fs::File::open(&theirs).with_context(|| format!("opening {theirs}"))?;
+    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+        .context("entering the gateway's network namespace")
+}
+
+/// How long an entry may outlive its session: control looks each second who is gone.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// Counts the connection-tracking entries of tunnel addresses without a live session, that stay so.
+async fn stale_entries(socket_path: &Path, facts: &AuditFacts) -> Reading<usize> {
+    let unread = |error| Unread::new("the connection-tracking entries", error);
+    let first = find_stale(socket_path, facts).await.map_err(unread)?;
+    if first.is_empty() {
+        return Ok(0);
+    }
+    sleep(GRACE).await;
+    let second = find_stale(socket_path, facts).await.map_err(unread)?;
+    Ok(second.iter().filter(|id| first.contains(id)).count())
+}
+
+/// The numbers of such entries now.
+async fn find_stale(socket_path: &Path, facts: &AuditFacts) -> anyhow::Result<Vec<Option<u32>>> {
+    let netfilter = Connection::<Netfilter>::new()?;
+    let mut entries = netfilter.get_conntrack().await?;
+    entries.extend(netfilter.get_conntrack_v6().await?);
+    let of_devices = |entry: &ConntrackEntry| -> Option<IpAddr> {
+        let ends = [entry.orig.src_ip, entry.orig.dst_ip].into_iter().flatten();
+        ends.into_iter().find(|address| facts.is_of_a_device(*address))
+    };
+    let mut addresses: Vec<IpAddr> = entries.iter().filter_map(of_devices).collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    if addresses.is_empty() {
+        return Ok(Vec::new());
+    }
+    let stale = client::call(socket_path, ListStaleAddresses { addresses }).await?;
+    let is_stale =
+        |entry: &&ConntrackEntry| of_devices(entry).is_some_and(|address| stale.contains(&address));
+    Ok(entries.iter().filter(is_stale).map(|entry| entry.id).collect())
+}

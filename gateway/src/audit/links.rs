@@ -1,0 +1,276 @@
+//! The interfaces of the gateway's network namespace, what is attached to them, and which lead out.
+
+use std::collections::BTreeSet;
+
+use nlink::{
+    TcHandle,
+    netlink::{
+        AttrIter, Connection, FromNetlink, NlMsgType, Route, attr::get, messages::TcMessage,
+        parse::PResult,
+    },
+};
+
+use super::{
+    bpf,
+    reading::{Reading, Unread},
+};
+
+/// `IFLA_…`: what the kernel says of an interface.
+mod ifla {
+    pub(super) const IFNAME: u16 = 3;
+    pub(super) const LINK: u16 = 5;
+    pub(super) const MASTER: u16 = 10;
+    pub(super) const LINKINFO: u16 = 18;
+    pub(super) const PROMISCUITY: u16 = 30;
+    pub(super) const LINK_NETNSID: u16 = 37;
+    pub(super) const XDP: u16 = 43;
+    pub(super) const INFO_KIND: u16 = 1;
+    pub(super) const XDP_ATTACHED: u16 = 2;
+}
+
+/// An interface. nlink's own type leaves XDP out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Link {
+    /// Its number.
+    pub(super) index: u32,
+    /// Its name.
+    pub(super) name: String,
+    /// What it is, if it is no plain card.
+    pub(super) kind: String,
+    /// The interface of this namespace that it stands on.
+    pub(super) lower: Option<u32>,
+    /// The bridge, bond or the like that it belongs to.
+    pub(super) master: Option<u32>,
+    /// How many asked it to take packets that are not for this host.
+    pub(super) promiscuity: u32,
+    /// Whether an XDP program is attached.
+    pub(super) has_xdp: bool,
+}
+
+impl FromNetlink for Link {
+    fn parse(input: &mut &[u8]) -> PResult<Self> {
+        let message = std::mem::take(input);
+        let (header, attributes) = message.split_at_checked(HEADER_LEN).unwrap_or_default();
+        let mut link =
+            Self { index: number(header.get(4..8).unwrap_or_default()), ..Self::default() };
+        let mut is_elsewhere = false;
+        for (kind, payload) in AttrIter::new(attributes) {
+            match kind {
+                ifla::IFNAME => link.name = get::string(payload).unwrap_or_default().into(),
+                ifla::LINK => link.lower = Some(number(payload)),
+                ifla::LINK_NETNSID => is_elsewhere = true,
+                ifla::MASTER => link.master = Some(number(payload)),
+                ifla::PROMISCUITY => link.promiscuity = number(payload),
+                ifla::LINKINFO => {
+                    let found = attribute(payload, ifla::INFO_KIND).map(get::string);
+                    link.kind = found.and_then(Result::ok).unwrap_or_default().into();
+                }
+                ifla::XDP => {
+                    let attached = attribute(payload, ifla::XDP_ATTACHED);
+                    link.has_xdp = attached.and_then(<[u8]>::first).is_some_and(|mode| *mode != 0);
+                }
+                _ => {}
+            }
+        }
+        // The other end of a veth, perhaps; its number means nothing here.
+        link.lower =
+            link.lower.filter(|lower| !is_elsewhere && *lower != link.index && *lower != 0);
+        Ok(link)
+    }
+
+    fn write_dump_header(buf: &mut Vec<u8>) {
+        buf.extend_from_slice(&[0; HEADER_LEN]);
+    }
+}
+
+/// Bytes of `struct ifinfomsg`.
+const HEADER_LEN: usize = 16;
+
+fn number(bytes: &[u8]) -> u32 {
+    bytes.first_chunk().map_or(0, |bytes| u32::from_ne_bytes(*bytes))
+}
+
+fn attribute(attributes: &[u8], kind: u16) -> Option<&[u8]> {
+    AttrIter::new(attributes).find(|(other, _)| *other == kind).map(|(_, payload)| payload)
+}
+
+/// A filter of the kernel's traffic control.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Filter {
+    /// Its classifier, such as `u32` or `bpf`.
+    pub(super) kind: String,
+    /// What it does with packets, such as `mirred`; none if this program cannot read it.
+    pub(super) actions: Option<Vec<String>>,
+}
+
+/// What of packets' ways can be watched at an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Watched {
+    /// The interface.
+    pub(super) link: Link,
+    /// Its traffic control filters.
+    pub(super) filters: Vec<Filter>,
+    /// How many BPF programs are at its tcx hooks.
+    pub(super) tcx_programs: Reading<u32>,
+}
+
+/// The interfaces.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Links {
+    /// All.
+    pub(super) all: Vec<Link>,
+    /// The tunnel's, and those that lead out.
+    pub(super) watched: Vec<Watched>,
+}
+
+impl Links {
+    /// Reads the interfaces of this network namespace; `tunnel` is one of them.
+    pub(super) async fn read(tunnel: &str) -> Reading<Self> {
+        let read = async {
+            let route = Connection::<Route>::new()?;
+            let all: Vec<Link> = route.dump_typed(NlMsgType::RTM_GETLINK).await?;
+            let uplinks = uplinks(&route, &all, tunnel).await?;
+            let mut watched = Vec::new();
+            for link in
+                all.iter().filter(|link| link.name == tunnel || uplinks.contains(&link.index))
+            {
+                let filters = filters(&route, link.index).await?;
+                let tcx_programs = bpf::tcx_programs(link.index);
+                watched.push(Watched { link: link.clone(), filters, tcx_programs });
+            }
+            Ok::<_, nlink::Error>(Self { all, watched })
+        };
+        read.await.map_err(|error| Unread::new("the interfaces", error))
+    }
+
+    /// The names of the watched interfaces but `tunnel`.
+    pub(super) fn uplinks(&self, tunnel: &str) -> Vec<&str> {
+        let names = self.watched.iter().map(|watched| watched.link.name.as_str());
+        names.filter(|name| *name != tunnel).collect()
+    }
+
+    /// The interface with that number.
+    pub(super) fn by_index(&self, index: u32) -> Option<&Link> {
+        self.all.iter().find(|link| link.index == index)
+    }
+}
+
+/// The interfaces with a route that leads out through somebody else; all others if there is none.
+async fn uplinks(
+    route: &Connection<Route>,
+    all: &[Link],
+    tunnel: &str,
+) -> nlink::Result<BTreeSet<u32>> {
+    let mut leading = BTreeSet::new();
+    for found in route.get_routes().await? {
+        let hops = found.multipath().unwrap_or_default();
+        if found.has_gateway() || found.is_default() || !hops.is_empty() {
+            leading.extend(found.oif());
+            leading.extend(hops.iter().map(|hop| hop.ifindex));
+        }
+    }
+    let others = |link: &&Link| link.name != tunnel && link.name != "lo";
+    let uplinks: BTreeSet<u32> = all.iter().filter(others).map(|link| link.index).collect();
+    let leading: BTreeSet<u32> = leading.intersection(&uplinks).copied().collect();
+    Ok(if leading.is_empty() { uplinks } else { leading })
+}
+
+/// The filters at all hooks of an interface.
+async fn filters(route: &Connection<Route>, interface: u32) -> nlink::Result<Vec<Filter>> {
+    let mut parents = BTreeSet::from([TcHandle::UNSPEC.as_raw()]);
+    for qdisc in route.get_qdiscs_by_index(interface).await? {
+        parents.insert(qdisc.handle_raw());
+        if matches!(qdisc.kind(), Some("clsact" | "ingress")) {
+            parents.insert(TcHandle::CLSACT_INGRESS.as_raw());
+            parents.insert(TcHandle::CLSACT_EGRESS.as_raw());
+        }
+    }
+    parents.extend(route.get_classes_by_index(interface).await?.iter().map(TcMessage::handle_raw));
+    let mut filters = Vec::new();
+    for parent in parents {
+        let parent = TcHandle::from_raw(parent);
+        // What has no filters of its own refuses the question.
+        let found = route.get_filters_by_parent_index(interface, parent).await.unwrap_or_default();
+        filters.extend(found.iter().filter_map(read_filter));
+    }
+    Ok(filters)
+}
+
+/// Reads a filter; one without options, or with a hash table's size, is only the head of a list.
+fn read_filter(message: &TcMessage) -> Option<Filter> {
+    const U32_DIVISOR: u16 = 4;
+    let (kind, options) = (message.kind()?, message.raw_options()?);
+    let is_head = kind == "u32" && attribute(options, U32_DIVISOR).is_some();
+    (!is_head).then(|| Filter { kind: kind.into(), actions: actions(kind, options) })
+}
+
+/// The actions in a filter's options (`TCA_…_ACT`, whose number is each classifier's own).
+fn actions(kind: &str, options: &[u8]) -> Option<Vec<String>> {
+    const ACT_KIND: u16 = 1;
+    let number = match kind {
+        "bpf" => 1,
+        "matchall" | "cgroup" | "fw2" => 2,
+        "flower" | "basic" => 3,
+        "fw" => 4,
+        "route" => 6,
+        "u32" => 7,
+        "flow" => 9,
+        _ => return None,
+    };
+    let listed = attribute(options, number).unwrap_or_default();
+    let kinds = AttrIter::new(listed).filter_map(|(_, action)| {
+        get::string(attribute(action, ACT_KIND)?).ok().map(str::to_owned)
+    });
+    Some(kinds.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nested(kind: u16, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = ((payload.len() + 4) as u16).to_ne_bytes().to_vec();
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(payload);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    #[test]
+    fn interface_is_read_with_its_xdp_program() {
+        let mut message = vec![0; HEADER_LEN];
+        message[4] = 9;
+        message.extend(nested(ifla::IFNAME, b"tacit0\0"));
+        message.extend(nested(ifla::PROMISCUITY, &1_u32.to_ne_bytes()));
+        message.extend(nested(ifla::LINKINFO, &nested(ifla::INFO_KIND, b"tun\0")));
+        message.extend(nested(ifla::XDP, &nested(ifla::XDP_ATTACHED, &[2])));
+        let link = Link::parse(&mut &message[..]).unwrap();
+        let expected = Link {
+            index: 9,
+            name: "tacit0".into(),
+            kind: "tun".into(),
+            promiscuity: 1,
+            has_xdp: true,
+            ..Link::default()
+        };
+        assert_eq!(link, expected);
+    }
+
+    #[test]
+    fn lower_interface_of_another_namespace_is_none() {
+        let mut message = vec![0; HEADER_LEN];
+        message.extend(nested(ifla::LINK, &5_u32.to_ne_bytes()));
+        assert_eq!(Link::parse(&mut &message[..]).unwrap().lower, Some(5));
+        message.extend(nested(ifla::LINK_NETNSID, &0_u32.to_ne_bytes()));
+        assert_eq!(Link::parse(&mut &message[..]).unwrap().lower, None);
+    }
+
+    #[test]
+    fn action_of_a_filter_is_named() {
+        let action = nested(1, &nested(1, b"mirred\0"));
+        let options = [nested(1, &[0; 4]), nested(7, &action)].concat();
+        assert_eq!(actions("u32", &options), Some(vec!["mirred".into()]));
+        assert_eq!(actions("u32", &nested(1, &[0; 4])), Some(vec![]));
+        assert_eq!(actions("unheard-of", &options), None);
+    }
+}

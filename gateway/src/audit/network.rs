@@ -1,0 +1,74 @@
+//! What `/proc` says of the gateway's network namespace.
+
+use std::collections::BTreeMap;
+
+use super::{
+    legacy::{self, LegacyTable},
+    links::Links,
+    reading::{self, Reading},
+};
+
+/// The texts of `/proc/net` and the switches of `/proc/sys/net`.
+pub(super) struct Network {
+    /// `udp` and `udp6`.
+    pub(super) udp: Vec<String>,
+    /// `unix`.
+    pub(super) unix: Reading<String>,
+    /// `packet`.
+    pub(super) packet: Reading<String>,
+    /// `netlink`.
+    pub(super) netlink: Reading<String>,
+    /// Tables of the older iptables.
+    pub(super) legacy_tables: Reading<Vec<LegacyTable>>,
+    /// What is bound to NFLOG groups and NFQUEUE queues.
+    pub(super) packet_listeners: Reading<Vec<(&'static str, String)>>,
+    /// Values of switches by key; none where the kernel does not have one.
+    pub(super) switches: BTreeMap<String, Reading<Option<String>>>,
+}
+
+impl Network {
+    /// Reads the network namespace of this process.
+    pub(super) fn read(links: &Reading<Links>) -> Self {
+        let udp = ["/proc/net/udp", "/proc/net/udp6"].map(reading::text);
+        Self {
+            udp: udp.into_iter().flatten().collect(),
+            unix: reading::text("/proc/net/unix"),
+            packet: reading::text("/proc/net/packet"),
+            netlink: reading::text("/proc/net/netlink"),
+            legacy_tables: legacy::tables(),
+            packet_listeners: packet_listeners(),
+            switches: switches(links),
+        }
+    }
+}
+
+fn packet_listeners() -> Reading<Vec<(&'static str, String)>> {
+    let lists = [
+        ("NFLOG group", "/proc/net/netfilter/nfnetlink_log"),
+        ("NFQUEUE queue", "/proc/net/netfilter/nfnetlink_queue"),
+    ];
+    let read = |(kind, path)| Ok((kind, reading::text_if_there(path)?.unwrap_or_default()));
+    lists.into_iter().map(read).collect()
+}
+
+/// Switches that are the same for all interfaces.
+const SWITCHES: [&str; 6] = [
+    "net/ipv4/ip_forward",
+    "net/ipv6/conf/all/forwarding",
+    "net/ipv6/conf/all/disable_ipv6",
+    "net/netfilter/nf_conntrack_acct",
+    "net/netfilter/nf_conntrack_log_invalid",
+    "net/netfilter/nf_conntrack_timestamp",
+];
+
+fn switches(links: &Reading<Links>) -> BTreeMap<String, Reading<Option<String>>> {
+    let watched = links.as_ref().map(|links| links.watched.as_slice()).unwrap_or_default();
+    let interfaces = watched.iter().map(|watched| watched.link.name.as_str()).chain(["all"]);
+    let martians = interfaces.map(|name| format!("net/ipv4/conf/{name}/log_martians"));
+    let keys = SWITCHES.into_iter().map(str::to_owned).chain(martians);
+    let read = |key: String| {
+        let value = reading::text_if_there(format!("/proc/sys/{key}"));
+        (key, value.map(|value| value.map(|value| value.trim().to_owned())))
+    };
+    keys.map(read).collect()
+}

@@ -1,0 +1,161 @@
+//! Violations that are made by system calls.
+#![expect(unsafe_code, reason = "bpf(2) and packet sockets of a protocol have no safe binding")]
+
+use std::{
+    io,
+    net::{Ipv4Addr, UdpSocket},
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+};
+
+use nlink::netlink::{
+    Connection, Netfilter, Nflog, Nftables,
+    netfilter::{ConntrackFilter, ConntrackGroup},
+    nftables::{Expr, Family, RawExpr, Rule},
+};
+use tacit_tests::{Namespace, lab::TARGET_V4};
+use tokio::runtime::Runtime;
+
+/// Something that netlink keeps as long as its runtime.
+pub(super) struct Held<T> {
+    _value: T,
+    _runtime: Runtime,
+}
+
+/// Does `work` in a namespace and keeps what it made.
+fn hold<T: Send>(namespace: &Namespace, work: impl AsyncFnOnce() -> T + Send) -> Held<T> {
+    namespace.within(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        Held { _value: runtime.block_on(work()), _runtime: runtime }
+    })
+}
+
+/// Listens to connections as they begin and end, as `conntrack -E` does.
+pub(super) fn connection_listener(namespace: &Namespace) -> Held<Connection<Netfilter>> {
+    hold(namespace, async || {
+        let netfilter = Connection::<Netfilter>::new().unwrap();
+        netfilter.subscribe(&[ConntrackGroup::New, ConntrackGroup::Destroy]).unwrap();
+        netfilter
+    })
+}
+
+/// Takes what rules log to group 5.
+pub(super) fn log_group(namespace: &Namespace) -> Held<Connection<Nflog>> {
+    hold(namespace, async || {
+        let nflog = Connection::<Nflog>::new().unwrap();
+        nflog.bind_group(5, 64).await.unwrap();
+        nflog
+    })
+}
+
+/// Adds a rule with the target NFQUEUE to the chain `c` of the table `inet spy`.
+pub(super) fn queue_rule(namespace: &Namespace) {
+    let attribute = |kind: u16, payload: &[u8]| {
+        let mut bytes = ((payload.len() + 4) as u16).to_ne_bytes().to_vec();
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(payload);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    };
+    // NFTA_TARGET_NAME, NFTA_TARGET_REV and NFTA_TARGET_INFO with the number of the queue.
+    let target =
+        [attribute(1, b"NFQUEUE\0"), attribute(2, &[0; 4]), attribute(3, &[0; 8])].concat();
+    hold(namespace, async || {
+        let nftables = Connection::<Nftables>::new().unwrap();
+        let rule = Rule::new("spy", "c")
+            .family(Family::Ip)
+            .then(Expr::Raw(RawExpr::new("target", target)));
+        nftables.add_rule(rule).await.unwrap();
+    });
+}
+
+/// A socket that sees every packet, as tcpdump has.
+pub(super) fn packet_socket(namespace: &Namespace, interface: &str) -> OwnedFd {
+    namespace.within(|| {
+        let protocol = i32::from((libc::ETH_P_ALL as u16).to_be());
+        // SAFETY: no memory is passed.
+        let socket = checked(unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW, protocol) });
+        // SAFETY: all-zero bytes are an address of this type.
+        let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+        address.sll_family = libc::AF_PACKET as u16;
+        address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
+        address.sll_ifindex =
+            rustix::net::netdevice::name_to_index(&socket, interface).unwrap().cast_signed();
+        let len = size_of_val(&address) as libc::socklen_t;
+        // SAFETY: the address is alive and as long as said.
+        let bound = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), len) };
+        assert_eq!(bound, 0, "{}", io::Error::last_os_error());
+        socket
+    })
+}
+
+/// A connection of a tunnel address that no session has.
+pub(super) fn stale_connection(namespace: &Namespace, address: Ipv4Addr) -> UdpSocket {
+    namespace.sh(&format!("ip addr add {address}/32 dev lo"));
+    namespace.within(|| {
+        let socket = UdpSocket::bind((address, 0)).unwrap();
+        socket.send_to(b"stale", (TARGET_V4, 9)).unwrap();
+        socket
+    })
+}
+
+/// Has the kernel forget the connections of an address, and takes it away.
+pub(super) fn forget_connections(namespace: &Namespace, address: Ipv4Addr) {
+    namespace.sh(&format!("ip addr del {address}/32 dev lo"));
+    hold(namespace, async || {
+        let netfilter = Connection::<Netfilter>::new().unwrap();
+        netfilter
+            .flush_conntrack_matching(&ConntrackFilter::new().orig_src(address))
+            .await
+            .unwrap();
+    });
+}
+
+/// Kinds of BPF programs.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+pub(super) enum Kind {
+    Tracepoint = 5,
+    Xdp = 6,
+}
+
+/// Loads a program of two instructions: return `answer`.
+pub(super) fn bpf_program(kind: Kind, answer: u8) -> OwnedFd {
+    const PROG_LOAD: libc::c_long = 5;
+    let code: [u64; 2] = [0xb7 | u64::from(answer) << 32, 0x95];
+    let licence = c"GPL";
+    let mut request = [0_u64; 16];
+    request[0] = kind as u64 | (code.len() as u64) << 32;
+    request[1] = code.as_ptr().expose_provenance() as u64;
+    request[2] = licence.as_ptr().expose_provenance() as u64;
+    bpf(PROG_LOAD, &mut request)
+}
+
+/// Attaches an XDP program to an interface for as long as the link lasts.
+pub(super) fn xdp_link(namespace: &Namespace, interface: &str) -> [OwnedFd; 2] {
+    const LINK_CREATE: libc::c_long = 28;
+    const XDP: u64 = 37;
+    const PASS: u8 = 2;
+    namespace.within(|| {
+        let program = bpf_program(Kind::Xdp, PASS);
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let index = rustix::net::netdevice::name_to_index(&socket, interface).unwrap();
+        let mut request = [0_u64; 16];
+        request[0] = u64::from(program.as_raw_fd().cast_unsigned()) | u64::from(index) << 32;
+        request[1] = XDP;
+        [bpf(LINK_CREATE, &mut request), program]
+    })
+}
+
+fn bpf(command: libc::c_long, request: &mut [u64; 16]) -> OwnedFd {
+    // SAFETY: the request is as long as said, and what it points to is alive.
+    let result = unsafe {
+        libc::syscall(libc::SYS_bpf, command, request.as_mut_ptr(), size_of_val(request))
+    };
+    checked(result as libc::c_int)
+}
+
+fn checked(descriptor: libc::c_int) -> OwnedFd {
+    assert!(descriptor >= 0, "{}", io::Error::last_os_error());
+    // SAFETY: the kernel just made it for this process.
+    unsafe { OwnedFd::from_raw_fd(descriptor) }
+}
