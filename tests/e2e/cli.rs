@@ -66,8 +66,25 @@ fn wrong_usage_exits_with_two() {
 }
 
 #[test]
+fn inventory_needs_no_running_gateway() {
+    let output = tacit(&["inventory"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("connecting_ip") && text.contains("clause 3, sealed"), "{text}");
+    let output = tacit(&["inventory", "--json"]);
+    let fields: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let find = |table: &str, column: &str| {
+        let fields = fields.as_array().unwrap().iter();
+        fields.clone().find(|field| field["table"] == table && field["column"] == column).cloned()
+    };
+    let email = find("accounts", "email").unwrap();
+    assert_eq!((&email["sealed"], &email["clause"]), (&true.into(), &3.into()), "{email}");
+    assert_eq!(find("tunnel_pool", "id").unwrap()["clause"], serde_json::Value::Null);
+}
+
+#[test]
 fn help_of_every_verb_has_an_example() {
-    let verbs: [&[&str]; 14] = [
+    let verbs: [&[&str]; 15] = [
         &[],
         &["run"],
         &["status"],
@@ -82,6 +99,7 @@ fn help_of_every_verb_has_an_example() {
         &["device", "remove"],
         &["session"],
         &["session", "list"],
+        &["inventory"],
     ];
     for verb in verbs {
         let output = tacit(&[verb, &["--help"]].concat());

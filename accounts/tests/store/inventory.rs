@@ -1,26 +1,10 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use serde::Deserialize;
 use sqlx::{AssertSqlSafe, SqliteConnection};
+use tacit_accounts::inventory;
 use tacit_keys::data_key::sealing_key;
 
 use crate::{Fixture, NOW, add_device, data_keys, ip};
-
-/// What the inventory says of a column.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Column {
-    what: String,
-    clause: String,
-    sealed: bool,
-    kept: String,
-}
-
-type Inventory = BTreeMap<String, BTreeMap<String, Column>>;
-
-fn inventory() -> Inventory {
-    toml::from_str(include_str!("../../inventory.toml")).unwrap()
-}
 
 #[tokio::test]
 async fn inventory_lists_exactly_the_columns_that_there_are() {
@@ -36,17 +20,6 @@ async fn inventory_lists_exactly_the_columns_that_there_are() {
         columns.into_keys().map(move |column| (table.clone(), column)).collect::<Vec<_>>()
     });
     assert_eq!(listed.collect::<BTreeSet<_>>(), live.into_iter().collect::<BTreeSet<_>>());
-}
-
-#[test]
-fn every_column_is_explained() {
-    for (table, columns) in inventory() {
-        for (name, column) in columns {
-            assert!(!column.what.is_empty() && !column.kept.is_empty(), "{table}.{name}");
-            let clause = column.clause.parse::<u8>().is_ok_and(|clause| (1..=12).contains(&clause));
-            assert!(clause || column.clause == "none", "{table}.{name}");
-        }
-    }
 }
 
 /// How many values of a column there are, and how many of them are in the form of a sealed one.

@@ -5,6 +5,7 @@ mod account;
 mod audit;
 mod device;
 mod forwarder;
+mod inventory;
 mod print;
 mod prove;
 mod session;
@@ -22,6 +23,7 @@ use self::{
     audit::{AuditArguments, Found},
     device::DeviceVerb,
     forwarder::ForwarderArguments,
+    inventory::InventoryArguments,
     print::Printable,
     prove::ProveArguments,
     session::SessionVerb,
@@ -104,6 +106,9 @@ A second gateway on the same machine, with tunnel networks of its own:
     )]
     Session(SessionVerb),
 
+    /// Show every field of the store: what it is, why it may be kept, whether it is sealed, how long it stays.
+    Inventory(InventoryArguments),
+
     /// Send marked traffic through a private gateway, then search all that it wrote and holds for the marks.
     Prove(ProveArguments),
 
@@ -144,6 +149,7 @@ impl Cli {
             Verb::Prove(arguments) => return concluded(prove::run(&arguments)),
             Verb::Run(overrides) => run_gateway(&self.places, &overrides),
             Verb::Audit(arguments) => return concluded(audit_gateway(&self.places, arguments)),
+            Verb::Inventory(arguments) => inventory::run(&arguments),
             verb => ask_gateway(&self.places, verb),
         };
         concluded(done.map(|()| ExitCode::SUCCESS))
@@ -199,6 +205,7 @@ fn ask_gateway(places: &Places, verb: Verb) -> anyhow::Result<()> {
                 Verb::Device(verb) => device::run(&gateway, verb).await,
                 Verb::Session(verb) => session::run(&gateway, verb).await,
                 Verb::Run(_)
+                | Verb::Inventory(_)
                 | Verb::Prove(_)
                 | Verb::Audit(_)
                 | Verb::Forwarder(_)
