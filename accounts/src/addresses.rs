@@ -99,14 +99,18 @@ pub(crate) fn read_offset(column: i64) -> Result<u32, StoreError> {
     u32::try_from(column).map_err(|_| StoreError::Corrupt("devices.address_offset"))
 }
 
-async fn end_quarantines(write: &mut Write, now: UnixSeconds) -> Result<(), StoreError> {
-    sqlx::query(
+/// Ends the quarantines that are over, and returns how many.
+pub(crate) async fn end_quarantines(
+    write: &mut Write,
+    now: UnixSeconds,
+) -> Result<u64, StoreError> {
+    let ended = sqlx::query(
         "UPDATE freed_addresses SET quarantined_until = NULL WHERE quarantined_until <= $1",
     )
     .bind(time_column(now))
     .execute(write.connection())
     .await?;
-    Ok(())
+    Ok(ended.rows_affected())
 }
 
 async fn reissue(write: &mut Write, pool: TunnelPool) -> Result<Option<i64>, StoreError> {

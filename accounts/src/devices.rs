@@ -204,6 +204,7 @@ impl Store {
             .bind(id_column(id))
             .execute(write.connection())
             .await?;
+        write.make_scrub_due().await?;
         write.commit().await?;
         Ok((former, self.device(id, account, name.clone(), public_key, offset, now)))
     }
@@ -226,6 +227,7 @@ impl Store {
             .execute(write.connection())
             .await?;
         addresses::free(&mut write, offset, now).await?;
+        write.make_scrub_due().await?;
         write.commit().await?;
         Ok(id)
     }

@@ -70,6 +70,12 @@ pub enum StoreError {
     /// The account has no device of this name, or no device has this number.
     #[error("there is no such device; `tacit device list` shows the account's devices")]
     NoSuchDevice,
+    /// Others read the store all the time, so what was removed may still be in the bytes of its files.
+    #[error(
+        "what was removed is out of the store's tables, but may still be in the bytes of its files: it is being read all \
+         the time; the next purge tries again"
+    )]
+    NotScrubbed,
     /// A column holds what the program never writes.
     #[error("the store holds a value in {0} that tacit cannot have written; restore a backup")]
     Corrupt(&'static str),

@@ -13,6 +13,7 @@ use parking_lot::RwLock;
 use sqlx::{
     ConnectOptions, Connection, Sqlite, SqliteConnection, SqlitePool, Transaction,
     migrate::Migrator,
+    pool::PoolConnection,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use tacit_keys::{DataKeys, private_file};
@@ -141,6 +142,14 @@ impl Store {
     /// Begins a change that outlives the process once committed.
     pub(crate) async fn write_quickly(&self) -> Result<Write, StoreError> {
         self.begin(&self.quick).await
+    }
+
+    /// The connection that syncs, while nobody else of this process writes.
+    pub(crate) async fn alone(
+        &self,
+    ) -> Result<(PoolConnection<Sqlite>, OwnedMutexGuard<()>), StoreError> {
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        Ok((self.durable.acquire().await?, turn))
     }
 
     async fn begin(&self, connections: &SqlitePool) -> Result<Write, StoreError> {

@@ -153,6 +153,11 @@ pub(crate) struct Overrides {
     #[serde(skip_serializing_if = "Option::is_none")]
     metrics_least_sessions: Option<u32>,
 
+    /// Days that a session is kept after its end [default: 30].
+    #[arg(long, env = "TACIT_KEEP_SESSIONS", value_name = "DAYS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep_sessions: Option<u32>,
+
     /// What the log on stderr shows [default: info].
     #[arg(long, env = "TACIT_LOG", value_name = "LEVEL")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -253,6 +258,8 @@ pub(crate) struct Settings {
     pub(crate) metrics: Option<MetricsAddress>,
     /// Sessions below which metrics leave out how much traffic there is.
     pub(crate) metrics_least_sessions: u32,
+    /// Days that a session is kept after its end.
+    pub(crate) keep_sessions: u32,
     /// What the log shows.
     pub(crate) log: LogLevel,
 }
@@ -283,6 +290,7 @@ impl Default for Settings {
             device_limit: 5,
             metrics: None,
             metrics_least_sessions: 5,
+            keep_sessions: 30,
             log: LogLevel::Info,
         }
     }

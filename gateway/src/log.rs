@@ -115,6 +115,16 @@ pub(crate) fn alive_not_written(problem: &dyn Display) {
     warn!(error = %problem, "the time of the gateway's last sign of life is not written");
 }
 
+/// Sessions past their time are gone from the store and its files.
+pub(crate) fn purged(rows: u64) {
+    info!(rows, "sessions past their time are removed");
+}
+
+/// What is past its time could not be removed.
+pub(crate) fn not_purged(problem: &dyn Display) {
+    error!(error = %problem, "what is past its time is not removed; trying again in a day");
+}
+
 /// Somebody with access to the admin socket changed something.
 pub(crate) fn changed(action: &'static str, uid: u32) {
     info!(action, uid, "changed by the operator");

@@ -4,13 +4,17 @@ use std::{
     fs::{self, Permissions},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use tacit_tests::{
     Gateway, Lab, RawClient,
+    clock::wait_until,
     lab::{TARGET_V4, client_v4},
     target::ECHO_PORT,
 };
+
+use crate::store;
 
 const EMAIL: &str = "someone.searchable@example.org";
 
@@ -95,4 +99,33 @@ fn wrong_data_key_is_refused_and_nothing_is_changed() {
     let mut again = Gateway::stopped(&lab, "gateway", &["--data-key", &kept_path]);
     again.run();
     assert_eq!(again.json(&["account", "list"])[0]["email"], EMAIL);
+}
+
+#[test]
+fn purge_shows_first_and_then_really_removes() {
+    let lab = Lab::new(1);
+    let gateway = Gateway::start_with(&lab, &["--keep-sessions", "0"]);
+    let config = gateway.customer(EMAIL);
+    let mut client = RawClient::new(&lab.clients[0], &config);
+    client.handshake();
+    assert!(client.echo((TARGET_V4, ECHO_PORT).into(), b"hello"));
+    gateway.wait_for_sessions(EMAIL, 1);
+    gateway.text(&["device", "remove", EMAIL, "laptop"]);
+    let ended = || !gateway.sessions(EMAIL)[0]["ended_at"].is_null();
+    wait_until("the session's end", Duration::from_secs(5), ended);
+    let session: Vec<Vec<u8>> =
+        store::blobs(&gateway.store(), "SELECT connecting_ip FROM sessions");
+    let found =
+        || files(gateway.data_dir()).iter().any(|(_, bytes)| holds(bytes, &session[0][..29]));
+    assert!(found());
+
+    for _ in 0..2 {
+        let shown = gateway.json(&["session", "purge"]);
+        assert_eq!((&shown["removed"], &shown["sessions"]), (&false.into(), &1.into()), "{shown}");
+    }
+    assert_eq!(gateway.sessions(EMAIL).len(), 1);
+    let purged = gateway.json(&["session", "purge", "--yes"]);
+    assert_eq!((&purged["removed"], &purged["sessions"]), (&true.into(), &1.into()), "{purged}");
+    assert!(gateway.sessions(EMAIL).is_empty());
+    assert!(!found(), "the removed row is still in the files");
 }

@@ -16,13 +16,14 @@ fn stderr(output: &Output) -> String {
 
 #[test]
 fn verbs_say_in_one_line_that_the_gateway_does_not_run() {
-    let verbs: [&[&str]; 6] = [
+    let verbs: [&[&str]; 7] = [
         &["status"],
         &["account", "list"],
         &["account", "show", EMAIL],
         &["device", "list", EMAIL],
         &["device", "add", EMAIL, "laptop"],
         &["session", "list", EMAIL],
+        &["session", "purge"],
     ];
     for verb in verbs {
         let output = tacit(&[verb, &["--socket", "/nonexistent/tacit.sock"]].concat());
@@ -84,7 +85,7 @@ fn inventory_needs_no_running_gateway() {
 
 #[test]
 fn help_of_every_verb_has_an_example() {
-    let verbs: [&[&str]; 15] = [
+    let verbs: [&[&str]; 16] = [
         &[],
         &["run"],
         &["status"],
@@ -99,6 +100,7 @@ fn help_of_every_verb_has_an_example() {
         &["device", "remove"],
         &["session"],
         &["session", "list"],
+        &["session", "purge"],
         &["inventory"],
     ];
     for verb in verbs {

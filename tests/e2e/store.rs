@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use sqlx::{Connection, Row, SqliteConnection, sqlite::SqliteConnectOptions};
+use sqlx::{
+    Connection, Row, SqliteConnection,
+    sqlite::{SqliteConnectOptions, SqliteRow},
+};
 
 /// The names of a table's columns.
 pub(crate) fn columns(file: &Path, table: &str) -> Vec<String> {
@@ -14,14 +17,22 @@ pub(crate) fn rows(file: &Path, table: &str) -> usize {
     query(file, &format!("SELECT CAST(rowid AS TEXT) FROM {table}")).len()
 }
 
+/// The first column of every row, which must be bytes.
+pub(crate) fn blobs(file: &Path, sql: &str) -> Vec<Vec<u8>> {
+    select(file, sql).iter().map(|row| row.get(0)).collect()
+}
+
 /// The first column of every row, which must be text.
 fn query(file: &Path, sql: &str) -> Vec<String> {
+    select(file, sql).iter().map(|row| row.get(0)).collect()
+}
+
+fn select(file: &Path, sql: &str) -> Vec<SqliteRow> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let options = SqliteConnectOptions::new().filename(file).read_only(true);
         let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
         let sql = sqlx::AssertSqlSafe(sql.to_owned());
-        let rows = sqlx::query(sql).fetch_all(&mut connection).await.unwrap();
-        rows.iter().map(|row| row.get::<String, _>(0)).collect()
+        sqlx::query(sql).fetch_all(&mut connection).await.unwrap()
     })
 }

@@ -60,13 +60,14 @@ CREATE TABLE freed_addresses (
 
 CREATE INDEX freed_addresses_by_quarantine ON freed_addresses (quarantined_until, address_offset);
 
--- One row: when the gateway was last known to run.
+-- One row: when the gateway was last known to run, and whether what was removed may still be in the bytes of the files.
 CREATE TABLE gateway (
     id INTEGER PRIMARY KEY CHECK (id = 1),
-    last_alive_at INTEGER
+    last_alive_at INTEGER,
+    scrub_due INTEGER NOT NULL CHECK (scrub_due IN (0, 1))
 ) STRICT;
 
-INSERT INTO gateway (id, last_alive_at) VALUES (1, NULL);
+INSERT INTO gateway (id, last_alive_at, scrub_due) VALUES (1, NULL, 0);
 
 -- The data keys that values are sealed with: one, or two while they are sealed anew. Only a key's number and a sealed
 -- text that is known, to tell whether a key is the right one.

@@ -11,13 +11,20 @@ use tacit_messages::UnixSeconds;
 
 use super::{
     Account, AccountWithDevices, AddAccount, AddDevice, Confirmation, ControlStatus, Device,
-    DeviceWithConfig, ListAccounts, ListDevices, ListSessions, PresharedKeyText, RemoveDevice,
-    RotateDevice, Session, ShowAccount, ShowStatus, StarterStatus, Status,
+    DeviceWithConfig, ListAccounts, ListDevices, ListSessions, PresharedKeyText, Purge, Purged,
+    RemoveDevice, Retention, RotateDevice, Session, ShowAccount, ShowRetention, ShowStatus,
+    StarterStatus, Status,
     server::{Answer, Caller, Refused},
 };
-use crate::{control::Gateway, endpoint, endpoint::EndpointOrigin, host, log, program};
-
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+use crate::{
+    control::{
+        Gateway,
+        retention::{self, DAY},
+    },
+    endpoint,
+    endpoint::EndpointOrigin,
+    host, log, program,
+};
 
 impl From<StoreError> for Refused {
     fn from(error: StoreError) -> Self {
@@ -168,6 +175,40 @@ async fn forget_connections(device: &tacit_accounts::Device) {
         tokio::time::sleep(ON_ITS_WAY).await;
         host::conntrack::forget(vec![(v4, v6)]).await;
     });
+}
+
+impl Answer for Purge {
+    async fn answer(self, gateway: Arc<Gateway>, caller: Caller) -> Result<Purged, Refused> {
+        let (keep, now) = (retention::keep_sessions(&gateway.settings), UnixSeconds::now());
+        let rows = if self.remove {
+            let removed = gateway.store.purge(keep, now).await?;
+            log::changed("what is past its time removed", caller.uid);
+            removed
+        } else {
+            gateway.store.past_its_time(keep, now).await?
+        };
+        Ok(Purged {
+            removed: self.remove,
+            latest_end: now.minus(keep).into(),
+            sessions: rows.sessions,
+            former_numbers: rows.former_numbers,
+            quarantines: rows.quarantines,
+        })
+    }
+}
+
+impl Answer for ShowRetention {
+    async fn answer(self, gateway: Arc<Gateway>, _caller: Caller) -> Result<Retention, Refused> {
+        let keep = retention::keep_sessions(&gateway.settings);
+        Ok(Retention {
+            keep_sessions: gateway.settings.keep_sessions,
+            oldest_end: gateway.store.oldest_session_end().await?.map(Into::into),
+            oldest_end_allowed: UnixSeconds::now()
+                .minus(keep)
+                .minus(retention::PURGE_INTERVAL)
+                .into(),
+        })
+    }
 }
 
 impl Answer for ListSessions {

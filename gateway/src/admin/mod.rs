@@ -74,6 +74,10 @@ requests! {
     ListStaleAddresses { addresses: Vec<IpAddr> } "/audit/stale-addresses" -> Vec<IpAddr>;
     /// Lists an account's sessions.
     ListSessions { account: String } "/session/list" -> Vec<Session>;
+    /// Removes what is past its time, or only counts it.
+    Purge { remove: bool } "/session/purge" -> Purged;
+    /// Asks how long sessions are kept, and whether that holds.
+    ShowRetention {} "/retention" -> Retention;
 }
 
 /// Why a request was not done, in one line.
@@ -299,4 +303,30 @@ pub(crate) struct Session {
     pub(crate) began_at: Rfc3339,
     /// When it ended; none while it lasts.
     pub(crate) ended_at: Option<Rfc3339>,
+}
+
+/// What is past its time.
+#[derive(Deserialize, Serialize)]
+pub(crate) struct Purged {
+    /// Whether it is removed; else it is only counted.
+    pub(crate) removed: bool,
+    /// Sessions are kept if they ended after this.
+    pub(crate) latest_end: Rfc3339,
+    /// Sessions that ended before.
+    pub(crate) sessions: u64,
+    /// Former numbers of devices that no session has any more.
+    pub(crate) former_numbers: u64,
+    /// Quarantines of addresses that are over.
+    pub(crate) quarantines: u64,
+}
+
+/// How long sessions are kept.
+#[derive(Deserialize, Serialize)]
+pub(crate) struct Retention {
+    /// Days that a session is kept after its end.
+    pub(crate) keep_sessions: u32,
+    /// When the session ended that ended first; none if none has.
+    pub(crate) oldest_end: Option<Rfc3339>,
+    /// No session may have ended before: a purge comes once a day.
+    pub(crate) oldest_end_allowed: Rfc3339,
 }

@@ -15,8 +15,9 @@ use axum::{
 use tokio::net::UnixListener;
 
 use super::{
-    AddAccount, AddDevice, ListAccounts, ListDevices, ListSessions, ListStaleAddresses, Refusal,
-    RemoveDevice, Request, RotateDevice, ShowAccount, ShowAuditFacts, ShowStatus,
+    AddAccount, AddDevice, ListAccounts, ListDevices, ListSessions, ListStaleAddresses, Purge,
+    Refusal, RemoveDevice, Request, RotateDevice, ShowAccount, ShowAuditFacts, ShowRetention,
+    ShowStatus,
 };
 use crate::control::Gateway;
 
@@ -97,6 +98,8 @@ fn router() -> Router<Arc<Gateway>> {
         .route(RotateDevice::PATH, post(handle::<RotateDevice>))
         .route(RemoveDevice::PATH, post(handle::<RemoveDevice>))
         .route(ListSessions::PATH, post(handle::<ListSessions>))
+        .route(Purge::PATH, post(handle::<Purge>))
+        .route(ShowRetention::PATH, post(handle::<ShowRetention>))
         .route(ShowAuditFacts::PATH, post(handle::<ShowAuditFacts>))
         .route(ListStaleAddresses::PATH, post(handle::<ListStaleAddresses>))
         .fallback(|| async {

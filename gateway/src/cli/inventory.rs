@@ -86,6 +86,19 @@ fn kept(field: &Field) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Settings;
+
+    #[test]
+    fn days_of_the_inventory_are_the_defaults_of_the_settings() {
+        let defaults = serde_json::to_value(Settings::default()).unwrap();
+        let fields = fields(inventory());
+        let with_setting: Vec<_> = fields.iter().filter(|field| field.setting.is_some()).collect();
+        assert!(!with_setting.is_empty());
+        for field in with_setting {
+            let setting = field.setting.as_deref().unwrap();
+            assert_eq!(defaults[setting], serde_json::json!(field.days), "{setting}");
+        }
+    }
 
     #[test]
     fn every_field_is_printed_with_its_basis_and_time() {

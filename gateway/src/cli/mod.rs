@@ -98,11 +98,12 @@ A second gateway on the same machine, with tunnel networks of its own:
     )]
     Device(DeviceVerb),
 
-    /// Look at sessions.
+    /// Look at sessions, and remove old ones.
     #[command(
         subcommand,
         after_help = "Examples:
-  tacit session list ann@example.org"
+  tacit session list ann@example.org
+  tacit session purge"
     )]
     Session(SessionVerb),
 

@@ -1,12 +1,12 @@
 //! `tacit session`.
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 
 use super::{
     RunningGateway,
-    print::{Output, table},
+    print::{Output, pairs, table},
 };
-use crate::admin::{ListSessions, Session};
+use crate::admin::{ListSessions, Purge, Purged, Session};
 
 #[derive(Subcommand)]
 pub(super) enum SessionVerb {
@@ -20,11 +20,49 @@ pub(super) enum SessionVerb {
         #[command(flatten)]
         output: Output,
     },
+
+    /// Show what is past its time; with --yes, remove it from the store and the bytes of its files.
+    ///
+    /// The running gateway does the same once a day. How long sessions are kept is its setting `keep-sessions`.
+    #[command(after_help = "Examples:
+  tacit session purge
+  tacit session purge --yes")]
+    Purge(PurgeArguments),
+}
+
+#[derive(Args)]
+pub(super) struct PurgeArguments {
+    /// Remove it.
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
 pub(super) async fn run(gateway: &RunningGateway<'_>, verb: SessionVerb) -> anyhow::Result<()> {
-    let SessionVerb::List { account, output } = verb;
-    output.print(&gateway.ask(ListSessions { account }).await?, |sessions| sessions_table(sessions))
+    match verb {
+        SessionVerb::List { account, output } => {
+            let sessions = gateway.ask(ListSessions { account }).await?;
+            output.print(&sessions, |sessions| sessions_table(sessions))
+        }
+        SessionVerb::Purge(PurgeArguments { yes, output }) => {
+            output.print(&gateway.ask(Purge { remove: yes }).await?, purged_text)
+        }
+    }
+}
+
+fn purged_text(purged: &Purged) -> String {
+    let rows = pairs([
+        ("sessions that ended by", purged.latest_end.to_string()),
+        ("sessions", purged.sessions.to_string()),
+        ("former device numbers", purged.former_numbers.to_string()),
+        ("quarantines of addresses", purged.quarantines.to_string()),
+    ]);
+    let outcome = match purged.removed {
+        true => "removed from the store and the bytes of its files",
+        false => "nothing is removed yet; `tacit session purge --yes` removes these",
+    };
+    format!("{rows}\n{outcome}")
 }
 
 fn sessions_table(sessions: &[Session]) -> String {

@@ -19,6 +19,7 @@ mod link;
 mod lookup;
 mod networks;
 mod outbox;
+pub(crate) mod retention;
 mod seal;
 mod session_writer;
 mod starter;
@@ -272,6 +273,7 @@ impl Running {
         let Self { gateway, supervisor, forwarder } = self;
         let store = &gateway.store;
         let alive = note_alive(store.clone());
+        let purging = retention::start(store.clone(), Arc::clone(&gateway.settings));
         let cleaning = clean_departed(store.clone(), Arc::clone(&supervisor.hearing.departures));
         let mut late = stop.clone();
         tokio::select! {
@@ -283,6 +285,7 @@ impl Running {
 
         alive.abort();
         cleaning.abort();
+        purging.abort();
         supervisor.hearing.sessions.finish(STOP_PATIENCE).await;
         if let Err(error) = store.alive(UnixSeconds::now()).await {
             log::alive_not_written(&error);
