@@ -52,6 +52,15 @@ pub(crate) async fn record(write: &mut Write, key: &DataKey) -> Result<(), Store
     Ok(())
 }
 
+/// Forgets all keys but the one of this number.
+pub(crate) async fn forget_others(write: &mut Write, current: KeyId) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM data_keys WHERE id != $1")
+        .bind(i64::from(current.0))
+        .execute(write.connection())
+        .await?;
+    Ok(())
+}
+
 async fn recorded(connection: &mut SqliteConnection) -> Result<Vec<Recorded>, StoreError> {
     Ok(sqlx::query_as("SELECT id, check_value FROM data_keys").fetch_all(connection).await?)
 }

@@ -130,6 +130,11 @@ impl Store {
         Arc::clone(&self.keys.read())
     }
 
+    /// Puts `keys` in the place of the keys, and returns those. Call only in turn.
+    pub(crate) fn replace_keys(&self, keys: DataKeys) -> Arc<DataKeys> {
+        std::mem::replace(&mut *self.keys.write(), Arc::new(keys))
+    }
+
     pub(crate) fn reader(&self) -> &SqlitePool {
         &self.readers
     }

@@ -125,6 +125,16 @@ pub(crate) fn not_purged(problem: &dyn Display) {
     error!(error = %problem, "what is past its time is not removed; trying again in a day");
 }
 
+/// Nothing is sealed with a former data key any more, and that key is gone.
+pub(crate) fn data_key_changed() {
+    info!("the data key is changed; nothing is sealed with the former one");
+}
+
+/// Not everything could be sealed with the new data key yet.
+pub(crate) fn data_key_not_changed(problem: &dyn Display, wait: Duration) {
+    error!(error = %problem, seconds = wait.as_secs(), "not all is sealed with the new data key; trying again");
+}
+
 /// Somebody with access to the admin socket changed something.
 pub(crate) fn changed(action: &'static str, uid: u32) {
     info!(action, uid, "changed by the operator");

@@ -89,6 +89,33 @@ impl DataKeys {
         }
     }
 
+    /// A new key before these.
+    #[must_use]
+    pub fn with_new(&self) -> Self {
+        Self { current: DataKey::generate(), former: self.iter().cloned().collect() }
+    }
+
+    /// The current key alone.
+    #[must_use]
+    pub fn without_former(&self) -> Self {
+        Self::new(self.current.clone())
+    }
+
+    /// Whether there are former keys.
+    #[must_use]
+    pub const fn has_former(&self) -> bool {
+        !self.former.is_empty()
+    }
+
+    /// Puts these keys in the place of those in `path`; after a crash there are the ones or the others.
+    ///
+    /// # Errors
+    /// [`DataKeyError::Io`]
+    pub fn save(&self, path: &Path) -> Result<(), DataKeyError> {
+        key_file::replace(path, self.render().as_bytes())
+            .map_err(|source| DataKeyError::Io { path: path.to_owned(), source })
+    }
+
     /// The key that new values are sealed with.
     #[must_use]
     pub const fn current(&self) -> &DataKey {
@@ -171,6 +198,24 @@ mod tests {
         let other = DataKey::generate();
         let error = keys.open(PLACE, &other.seal(PLACE, b"ann")).unwrap_err();
         assert_eq!(error, OpenError::OtherKey(other.id()));
+    }
+
+    #[test]
+    fn new_key_goes_before_the_others_in_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data.key");
+        let old = DataKeys::create(&path).unwrap();
+        assert!(!old.has_former());
+        let both = old.with_new();
+        both.save(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
+        assert_eq!(DataKeys::load(&path).unwrap(), Some(both.clone()));
+        assert!(both.has_former() && both.find(old.current().id()).is_some());
+        assert_ne!(both.current().id(), old.current().id());
+        both.without_former().save(&path).unwrap();
+        let new = DataKeys::load(&path).unwrap().unwrap();
+        assert_eq!(new.iter().map(DataKey::id).collect::<Vec<_>>(), [both.current().id()]);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "a draft is left");
     }
 
     #[test]

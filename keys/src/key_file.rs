@@ -52,6 +52,17 @@ pub(crate) fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
     sync_parent(path)
 }
 
+/// Puts another content in the file's place; after a crash there is the one or the other.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let draft_path = draft_path(path);
+    let moved = write_draft(&draft_path, bytes).and_then(|()| fs::rename(&draft_path, path));
+    if moved.is_err() {
+        let _ = fs::remove_file(&draft_path);
+    }
+    moved?;
+    sync_parent(path)
+}
+
 fn write_draft(draft_path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft_path)?;
     file.set_permissions(fs::Permissions::from_mode(0o600))?; // Whatever the umask took away.

@@ -129,3 +129,68 @@ fn purge_shows_first_and_then_really_removes() {
     assert!(gateway.sessions(EMAIL).is_empty());
     assert!(!found(), "the removed row is still in the files");
 }
+
+/// Which data key the gateway says that it uses, once nothing is being changed.
+fn settled_key(gateway: &Gateway<'_>) -> String {
+    wait_until("everything to be sealed anew", Duration::from_secs(20), || {
+        gateway.json(&["key", "show"])["changing"] == false
+    });
+    gateway.json(&["key", "show"])["key"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn data_key_is_changed_while_the_gateway_runs_and_the_former_one_is_gone() {
+    let lab = Lab::new(0);
+    let mut gateway = Gateway::start(&lab);
+    let config = gateway.customer(EMAIL);
+    let key_path = gateway.data_dir().join("data.key");
+    let old_file = fs::read_to_string(&key_path).unwrap();
+    let old_key = settled_key(&gateway);
+    let sealed = "SELECT email FROM accounts UNION ALL SELECT preshared_key FROM devices";
+    let old_values = store::blobs(&gateway.store(), sealed);
+    assert_eq!(old_values.len(), 2);
+
+    let rotated = gateway.json(&["key", "rotate", "--wait"]);
+    assert_eq!(rotated["changing"], false, "{rotated}");
+    assert_ne!(rotated["key"], old_key);
+    let new_file = fs::read_to_string(&key_path).unwrap();
+    assert_eq!(new_file.lines().count(), 1);
+    assert!(!new_file.contains(old_file.trim_end()));
+    for value in &old_values {
+        let left =
+            files(gateway.data_dir()).into_iter().find(|(_, bytes)| holds(bytes, &value[..29]));
+        assert_eq!(left.map(|(path, _)| path), None, "old ciphertext is in the files");
+    }
+
+    gateway.stop();
+    let replaced = fs::read(&key_path).unwrap();
+    fs::write(&key_path, &old_file).unwrap();
+    assert!(refusal(&lab, &gateway).contains("another data key"));
+    fs::write(&key_path, replaced).unwrap();
+    gateway.run();
+    assert_eq!(settled_key(&gateway), rotated["key"].as_str().unwrap());
+    assert_eq!(gateway.json(&["account", "show", EMAIL])["account"]["email"], EMAIL);
+    drop(config);
+}
+
+#[test]
+fn change_of_the_data_key_survives_kills_at_any_moment() {
+    let lab = Lab::new(0);
+    let mut gateway = Gateway::start(&lab);
+    for number in 0..30 {
+        gateway.add_account(&format!("{number}{EMAIL}"));
+    }
+    for milliseconds in [0, 3, 10, 25] {
+        let former = settled_key(&gateway);
+        gateway.text(&["key", "rotate"]);
+        std::thread::sleep(Duration::from_millis(milliseconds));
+        gateway.kill();
+        gateway.run();
+        assert_ne!(settled_key(&gateway), former);
+        let file = fs::read_to_string(gateway.data_dir().join("data.key")).unwrap();
+        assert_eq!(file.lines().count(), 1, "the former key is still in the file");
+        assert_eq!(gateway.json(&["account", "list"]).as_array().unwrap().len(), 30);
+        let found = gateway.json(&["account", "show", &format!("7{EMAIL}")]);
+        assert_eq!(found["account"]["id"], 8, "{found}");
+    }
+}

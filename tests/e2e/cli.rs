@@ -16,7 +16,7 @@ fn stderr(output: &Output) -> String {
 
 #[test]
 fn verbs_say_in_one_line_that_the_gateway_does_not_run() {
-    let verbs: [&[&str]; 7] = [
+    let verbs: [&[&str]; 8] = [
         &["status"],
         &["account", "list"],
         &["account", "show", EMAIL],
@@ -24,6 +24,7 @@ fn verbs_say_in_one_line_that_the_gateway_does_not_run() {
         &["device", "add", EMAIL, "laptop"],
         &["session", "list", EMAIL],
         &["session", "purge"],
+        &["key", "rotate"],
     ];
     for verb in verbs {
         let output = tacit(&[verb, &["--socket", "/nonexistent/tacit.sock"]].concat());
@@ -85,7 +86,7 @@ fn inventory_needs_no_running_gateway() {
 
 #[test]
 fn help_of_every_verb_has_an_example() {
-    let verbs: [&[&str]; 16] = [
+    let verbs: [&[&str]; 19] = [
         &[],
         &["run"],
         &["status"],
@@ -102,6 +103,9 @@ fn help_of_every_verb_has_an_example() {
         &["session", "list"],
         &["session", "purge"],
         &["inventory"],
+        &["key"],
+        &["key", "rotate"],
+        &["key", "show"],
     ];
     for verb in verbs {
         let output = tacit(&[verb, &["--help"]].concat());

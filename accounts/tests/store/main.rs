@@ -7,6 +7,7 @@ mod allocation;
 mod devices;
 mod inventory;
 mod opening;
+mod reseal;
 mod retention;
 mod sealing;
 mod sessions;

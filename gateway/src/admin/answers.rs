@@ -10,15 +10,16 @@ use tacit_keys::{PresharedKey, PublicKey};
 use tacit_messages::UnixSeconds;
 
 use super::{
-    Account, AccountWithDevices, AddAccount, AddDevice, Confirmation, ControlStatus, Device,
-    DeviceWithConfig, ListAccounts, ListDevices, ListSessions, PresharedKeyText, Purge, Purged,
-    RemoveDevice, Retention, RotateDevice, Session, ShowAccount, ShowRetention, ShowStatus,
-    StarterStatus, Status,
+    Account, AccountWithDevices, AddAccount, AddDevice, Confirmation, ControlStatus, DataKeyStatus,
+    Device, DeviceWithConfig, ListAccounts, ListDevices, ListSessions, PresharedKeyText, Purge,
+    Purged, RemoveDevice, Retention, RotateDataKey, RotateDevice, Session, ShowAccount,
+    ShowDataKey, ShowRetention, ShowStatus, StarterStatus, Status,
     server::{Answer, Caller, Refused},
 };
 use crate::{
     control::{
         Gateway,
+        key_rotation::{RotationError, RotationStatus},
         retention::{self, DAY},
     },
     endpoint,
@@ -197,6 +198,30 @@ impl Answer for Purge {
     }
 }
 
+impl From<RotationError> for Refused {
+    fn from(error: RotationError) -> Self {
+        Self::request(error)
+    }
+}
+
+impl Answer for RotateDataKey {
+    async fn answer(self, gateway: Arc<Gateway>, caller: Caller) -> Result<DataKeyStatus, Refused> {
+        gateway.key_rotation.rotate().await?;
+        log::changed("data key", caller.uid);
+        Ok(gateway.key_rotation.status().into())
+    }
+}
+
+impl Answer for ShowDataKey {
+    async fn answer(
+        self,
+        gateway: Arc<Gateway>,
+        _caller: Caller,
+    ) -> Result<DataKeyStatus, Refused> {
+        Ok(gateway.key_rotation.status().into())
+    }
+}
+
 impl Answer for ShowRetention {
     async fn answer(self, gateway: Arc<Gateway>, _caller: Caller) -> Result<Retention, Refused> {
         let keep = retention::keep_sessions(&gateway.settings);
@@ -265,6 +290,18 @@ impl Config {
             endpoint_origin: self.endpoint_origin,
             dns: gateway.settings.dns.clone(),
             mtu: gateway.settings.mtu,
+        }
+    }
+}
+
+impl From<RotationStatus> for DataKeyStatus {
+    fn from(status: RotationStatus) -> Self {
+        Self {
+            key: status.key.to_string(),
+            changing: status.is_under_way,
+            done: status.done,
+            total: status.total,
+            failed: status.has_failed,
         }
     }
 }

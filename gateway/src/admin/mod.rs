@@ -76,6 +76,10 @@ requests! {
     ListSessions { account: String } "/session/list" -> Vec<Session>;
     /// Removes what is past its time, or only counts it.
     Purge { remove: bool } "/session/purge" -> Purged;
+    /// Makes a new data key and begins to seal everything with it.
+    RotateDataKey {} "/key/rotate" -> DataKeyStatus;
+    /// Asks which data key is in use, and how far a change of it is.
+    ShowDataKey {} "/key/show" -> DataKeyStatus;
     /// Asks how long sessions are kept, and whether that holds.
     ShowRetention {} "/retention" -> Retention;
 }
@@ -329,4 +333,19 @@ pub(crate) struct Retention {
     pub(crate) oldest_end: Option<Rfc3339>,
     /// No session may have ended before: a purge comes once a day.
     pub(crate) oldest_end_allowed: Rfc3339,
+}
+
+/// The data key in use, and how far a change of it is.
+#[derive(Deserialize, Serialize)]
+pub(crate) struct DataKeyStatus {
+    /// What tells it apart from others; says nothing about the key.
+    pub(crate) key: String,
+    /// Whether there still are values of a former key.
+    pub(crate) changing: bool,
+    /// Values that were looked at and are sealed with the new key.
+    pub(crate) done: u64,
+    /// Values in all; 0 if nothing is being changed.
+    pub(crate) total: u64,
+    /// Whether the last try failed; it is tried again.
+    pub(crate) failed: bool,
 }

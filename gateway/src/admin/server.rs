@@ -16,8 +16,8 @@ use tokio::net::UnixListener;
 
 use super::{
     AddAccount, AddDevice, ListAccounts, ListDevices, ListSessions, ListStaleAddresses, Purge,
-    Refusal, RemoveDevice, Request, RotateDevice, ShowAccount, ShowAuditFacts, ShowRetention,
-    ShowStatus,
+    Refusal, RemoveDevice, Request, RotateDataKey, RotateDevice, ShowAccount, ShowAuditFacts,
+    ShowDataKey, ShowRetention, ShowStatus,
 };
 use crate::control::Gateway;
 
@@ -99,6 +99,8 @@ fn router() -> Router<Arc<Gateway>> {
         .route(RemoveDevice::PATH, post(handle::<RemoveDevice>))
         .route(ListSessions::PATH, post(handle::<ListSessions>))
         .route(Purge::PATH, post(handle::<Purge>))
+        .route(RotateDataKey::PATH, post(handle::<RotateDataKey>))
+        .route(ShowDataKey::PATH, post(handle::<ShowDataKey>))
         .route(ShowRetention::PATH, post(handle::<ShowRetention>))
         .route(ShowAuditFacts::PATH, post(handle::<ShowAuditFacts>))
         .route(ListStaleAddresses::PATH, post(handle::<ListStaleAddresses>))

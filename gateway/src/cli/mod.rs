@@ -6,6 +6,7 @@ mod audit;
 mod device;
 mod forwarder;
 mod inventory;
+mod key;
 mod print;
 mod prove;
 mod session;
@@ -24,6 +25,7 @@ use self::{
     device::DeviceVerb,
     forwarder::ForwarderArguments,
     inventory::InventoryArguments,
+    key::KeyVerb,
     print::Printable,
     prove::ProveArguments,
     session::SessionVerb,
@@ -106,6 +108,15 @@ A second gateway on the same machine, with tunnel networks of its own:
   tacit session purge"
     )]
     Session(SessionVerb),
+
+    /// Change the data key, which seals what is personal in the store.
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  tacit key rotate --wait
+  tacit key show"
+    )]
+    Key(KeyVerb),
 
     /// Show every field of the store: what it is, why it may be kept, whether it is sealed, how long it stays.
     Inventory(InventoryArguments),
@@ -205,6 +216,7 @@ fn ask_gateway(places: &Places, verb: Verb) -> anyhow::Result<()> {
                 Verb::Account(verb) => account::run(&gateway, verb).await,
                 Verb::Device(verb) => device::run(&gateway, verb).await,
                 Verb::Session(verb) => session::run(&gateway, verb).await,
+                Verb::Key(verb) => key::run(&gateway, verb).await,
                 Verb::Run(_)
                 | Verb::Inventory(_)
                 | Verb::Prove(_)

@@ -12,6 +12,7 @@ mod departures;
 mod forwarder;
 mod forwarder_state;
 mod hearing;
+pub(crate) mod key_rotation;
 #[cfg(feature = "leaky")]
 mod leak;
 mod limits;
@@ -47,6 +48,7 @@ use self::{
     forwarder::Forwarder,
     forwarder_state::ForwarderState,
     hearing::Hearing,
+    key_rotation::KeyRotation,
     outbox::Outbox,
     seal::Seal,
     session_writer::SessionWriter,
@@ -90,6 +92,8 @@ pub(crate) struct Gateway {
     pub(crate) forwarder: Arc<ForwarderState>,
     /// The starter's process number.
     pub(crate) starter_pid: u32,
+    /// Who changes the data key.
+    pub(crate) key_rotation: Arc<KeyRotation>,
     outbox: Arc<Outbox>,
     departures: Arc<Mutex<Departures>>,
 }
@@ -176,6 +180,7 @@ impl Prepared {
         let starter = starter_process.listen().context("listening to the starter")?;
         let starter_gone = starter.gone();
         let store = open_store(&settings, networks, &data_dir, data_keys).await?;
+        let key_rotation = KeyRotation::start(data_key::path(&settings), store.clone());
         let gateway = Gateway {
             settings: Arc::new(settings),
             networks,
@@ -183,6 +188,7 @@ impl Prepared {
             store: store.clone(),
             forwarder: Arc::new(ForwarderState::new(UnixSeconds::now())),
             starter_pid: starter_process.pid(),
+            key_rotation,
             outbox: Arc::new(Outbox::default()),
             departures: Arc::default(),
         };

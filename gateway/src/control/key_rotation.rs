@@ -1,0 +1,127 @@
+//! Changes the data key: makes a new one, seals everything anew with it, then removes the former one.
+//!
+//! The file has both keys until nothing is sealed with the former. Whatever ends this process meanwhile, the next start
+//! finds both and carries on.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tacit_accounts::{Progress, Store, StoreError};
+use tacit_keys::{DataKeyError, KeyId};
+use tokio::{sync::Mutex as Turn, time::sleep};
+
+use crate::log;
+
+/// How long after a failure sealing anew is tried again.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// Why the data key was not changed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RotationError {
+    /// One thing at a time.
+    #[error("the data key is being changed already; `tacit key show` shows how far that is")]
+    UnderWay,
+    /// The file could not be written.
+    #[error(transparent)]
+    File(#[from] DataKeyError),
+    /// The store did not take the new key.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// How a change of the data key is going.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RotationStatus {
+    /// The key that new values are sealed with.
+    pub(crate) key: KeyId,
+    /// Whether there are values of a former key.
+    pub(crate) is_under_way: bool,
+    /// Values that are sealed with the new key.
+    pub(crate) done: u64,
+    /// Values in all; 0 if nothing is being changed.
+    pub(crate) total: u64,
+    /// Whether the last try failed; it is tried again.
+    pub(crate) has_failed: bool,
+}
+
+/// Whoever changes the data key.
+#[derive(Debug)]
+pub(crate) struct KeyRotation {
+    path: PathBuf,
+    store: Store,
+    progress: Arc<Progress>,
+    has_failed: Mutex<bool>,
+    turn: Turn<()>,
+}
+
+impl KeyRotation {
+    /// Carries on with what was cut short, if anything was.
+    pub(crate) fn start(path: PathBuf, store: Store) -> Arc<Self> {
+        let rotation = Arc::new(Self {
+            path,
+            store,
+            progress: Arc::default(),
+            has_failed: Mutex::default(),
+            turn: Turn::default(),
+        });
+        if rotation.is_under_way() {
+            tokio::spawn(Arc::clone(&rotation).finish());
+        }
+        rotation
+    }
+
+    /// Makes a new key and begins to seal everything with it.
+    ///
+    /// # Errors
+    /// [`RotationError`]; then the former key stays in use.
+    pub(crate) async fn rotate(self: &Arc<Self>) -> Result<(), RotationError> {
+        let turn = self.turn.lock().await;
+        if self.is_under_way() {
+            return Err(RotationError::UnderWay);
+        }
+        let keys = self.store.data_keys().with_new();
+        keys.save(&self.path)?;
+        self.store.use_data_keys(keys).await?;
+        drop(turn);
+        tokio::spawn(Arc::clone(self).finish());
+        Ok(())
+    }
+
+    /// How it is going.
+    pub(crate) fn status(&self) -> RotationStatus {
+        let is_under_way = self.is_under_way();
+        let (done, total) = if is_under_way { self.progress.counts() } else { (0, 0) };
+        RotationStatus {
+            key: self.store.data_keys().current().id(),
+            is_under_way,
+            done,
+            total,
+            has_failed: *self.has_failed.lock(),
+        }
+    }
+
+    fn is_under_way(&self) -> bool {
+        self.store.data_keys().has_former()
+    }
+
+    /// Seals everything with the current key, then removes the former ones, trying until that is done.
+    async fn finish(self: Arc<Self>) {
+        loop {
+            let outcome = self.try_finish().await;
+            *self.has_failed.lock() = outcome.is_err();
+            match outcome {
+                Ok(()) => return log::data_key_changed(),
+                Err(error) => log::data_key_not_changed(&error, RETRY),
+            }
+            sleep(RETRY).await;
+        }
+    }
+
+    async fn try_finish(&self) -> Result<(), RotationError> {
+        self.store.seal_anew(&self.progress).await?;
+        let keys = self.store.data_keys().without_former();
+        keys.save(&self.path)?;
+        self.store.use_data_keys(keys).await?;
+        Ok(())
+    }
+}
