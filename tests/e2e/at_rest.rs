@@ -97,6 +97,11 @@ fn wrong_data_key_is_refused_and_nothing_is_changed() {
 
     let kept_path = kept_path.to_str().unwrap().to_owned();
     let mut again = Gateway::stopped(&lab, "gateway", &["--data-key", &kept_path]);
+    // Moved out of the data directory, the file still belongs to the user that control becomes.
+    let line = refusal(&lab, &again);
+    let command = format!("chown root {kept_path}");
+    assert!(line.contains(&format!("`{command}`")), "{line}");
+    lab.gateway.sh(&command);
     again.run();
     assert_eq!(again.json(&["account", "list"])[0]["email"], EMAIL);
 }
