@@ -8,6 +8,7 @@ mod data_keys;
 pub mod devices;
 pub mod email;
 pub mod error;
+pub mod inspect;
 pub mod inventory;
 mod personal;
 pub mod pool;
@@ -23,6 +24,7 @@ pub use accounts::{Account, AccountId, AccountSelector, Confirmation, SelectorEr
 pub use devices::{Device, DeviceCredentials, DeviceName, NameError};
 pub use email::{EmailAddress, EmailError};
 pub use error::StoreError;
+pub use inspect::Inspection;
 pub use inventory::{Column, Inventory, inventory};
 pub use pool::{PoolError, TunnelPool};
 pub use reseal::Progress;

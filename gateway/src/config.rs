@@ -19,7 +19,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 use tracing::Level;
 
-use crate::{endpoint::Endpoint, host::ServedPort, metrics::MetricsAddress};
+use crate::{endpoint::Endpoint, host::ServedPort, metrics::MetricsAddress, program};
 
 /// Where `tacit.toml` is looked for unless told otherwise.
 pub(crate) const CONFIG_PATH: &str = "/etc/tacit/tacit.toml";
@@ -193,6 +193,14 @@ impl Places {
             Err(error) if error.missing() => Ok(SOCKET_PATH.into()),
             Err(error) => bail!(explain(&error, &file.path)),
         }
+    }
+
+    /// The settings file, and its hash if it exists.
+    pub(crate) fn config_file(&self) -> (PathBuf, Option<String>) {
+        let path = self.config.clone().unwrap_or_else(|| CONFIG_PATH.into());
+        let path = std::path::absolute(&path).unwrap_or(path);
+        let sha256 = std::fs::read(&path).ok().map(|text| program::sha256_of(&text));
+        (path, sha256)
     }
 
     fn read_config(&self, unreadable: Unreadable) -> anyhow::Result<Option<ConfigFile>> {

@@ -1,16 +1,46 @@
 //! Everything that the gateway can write to its log, which is stderr.
 //!
-//! Each event is a function here, so the list of field names is this file: `action`, `attempt`, `code`, `commit`, `error`,
-//! `file`, `line`, `pid`, `reason`, `restarts`, `rows`, `seconds`, `signal`, `uid`, `version`, `workers`. None of them holds
-//! an address, a key, an e-mail, a name or free text from outside.
+//! Each event is a function here, with fields of [`FIELDS`] alone: an event with another one is not written.
 
 use std::{fmt::Display, io, io::IsTerminal, process::ExitStatus, time::Duration};
 
 use std::os::unix::process::ExitStatusExt;
-use tracing::{Level, error, info, warn};
-use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing::{Level, Metadata, error, info, warn};
+use tracing_subscriber::{
+    filter::{FilterFn, Targets, filter_fn},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
 use crate::program;
+
+/// The fields that an event can have, `message` being a text of this file. None of them holds an address, a key, an
+/// e-mail, a name or free text from outside.
+pub(crate) const FIELDS: [&str; 18] = [
+    "action",
+    "attempt",
+    "code",
+    "commit",
+    "error",
+    "file",
+    "line",
+    "message",
+    "milliseconds",
+    "pid",
+    "reason",
+    "restarts",
+    "rows",
+    "seconds",
+    "signal",
+    "uid",
+    "version",
+    "workers",
+];
+
+/// Lets events through that have known fields only.
+fn known_fields() -> FilterFn<fn(&Metadata<'_>) -> bool> {
+    filter_fn(|event| event.fields().iter().all(|field| FIELDS.contains(&field.name())))
+}
 
 /// Sends events of Tacit's own crates at `level` and above to stderr, and nobody else's.
 pub(crate) fn start(level: Level) {
@@ -19,7 +49,7 @@ pub(crate) fn start(level: Level) {
         .with_ansi(io::stderr().is_terminal())
         .with_target(false);
     let ours = Targets::new().with_target("tacit", level);
-    tracing_subscriber::registry().with(to_stderr).with(ours).init();
+    tracing_subscriber::registry().with(to_stderr).with(ours).with(known_fields()).init();
 }
 
 /// The gateway carries packets.
@@ -143,4 +173,49 @@ pub(crate) fn changed(action: &'static str, uid: u32) {
 /// A step of stopping failed; the next ones are taken all the same.
 pub(crate) fn stop_failed(problem: &dyn Display) {
     error!(error = %problem, "stopping left something behind");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tracing_subscriber::fmt::MakeWriter;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl<'a> MakeWriter<'a> for Written {
+        type Writer = Self;
+
+        fn make_writer(&'a self) -> Self {
+            self.clone()
+        }
+    }
+
+    #[test]
+    fn event_with_a_field_that_is_not_listed_is_not_written() {
+        let written = Written::default();
+        let layer = tracing_subscriber::fmt::layer().with_writer(written.clone());
+        let subscriber = tracing_subscriber::registry().with(layer).with(known_fields());
+        tracing::subscriber::with_default(subscriber, || {
+            info!(rows = 7_u64, "kept");
+            info!(destination = "203.0.113.9", "leaked");
+            info!(rows = 7_u64, email = "ann@example.org", "leaked");
+        });
+        let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        assert!(text.contains("kept") && !text.contains("leaked"), "{text}");
+    }
 }

@@ -48,6 +48,11 @@ impl fmt::Display for Program {
     }
 }
 
+/// SHA-256 of bytes, in hexadecimal digits.
+pub(crate) fn sha256_of(bytes: &[u8]) -> String {
+    format!("{:x}", Sha256::digest(bytes))
+}
+
 /// SHA-256 of a file, `/proc/PID/exe` for example, in hexadecimal digits.
 ///
 /// # Errors

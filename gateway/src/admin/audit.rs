@@ -6,7 +6,10 @@ use super::{
     AuditFacts, ListStaleAddresses, ShowAuditFacts,
     server::{Answer, Caller, Refused},
 };
-use crate::control::Gateway;
+use crate::{
+    control::{Gateway, data_dir},
+    program,
+};
 
 impl Answer for ShowAuditFacts {
     async fn answer(self, gateway: Arc<Gateway>, _caller: Caller) -> Result<AuditFacts, Refused> {
@@ -19,6 +22,16 @@ impl Answer for ShowAuditFacts {
             tunnel_v4: gateway.networks.v4(),
             tunnel_v6: gateway.networks.v6(),
             data_dir: settings.data_dir.clone(),
+            store: data_dir::store_path(&settings.data_dir),
+            data_key: settings.data_key.clone(),
+            socket: settings.socket.clone(),
+            config: gateway.config.0.clone(),
+            config_sha256: gateway.config.1.clone(),
+            log: settings.log,
+            metrics: gateway.metrics,
+            keep_sessions: settings.keep_sessions,
+            firewall: gateway.firewall.clone(),
+            commit: program::COMMIT.into(),
         })
     }
 }

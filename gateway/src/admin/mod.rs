@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tacit_keys::PublicKey;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use crate::{endpoint::EndpointOrigin, rfc3339::Rfc3339};
+use crate::{config::LogLevel, endpoint::EndpointOrigin, rfc3339::Rfc3339};
 
 /// Something that an operator verb asks of the gateway.
 pub(crate) trait Request: Serialize + DeserializeOwned + Send + 'static {
@@ -197,6 +197,26 @@ pub(crate) struct AuditFacts {
     pub(crate) tunnel_v6: Ipv6Net,
     /// Directory of the store and the keys.
     pub(crate) data_dir: PathBuf,
+    /// The store.
+    pub(crate) store: PathBuf,
+    /// File of the data key, if the operator named one.
+    pub(crate) data_key: Option<PathBuf>,
+    /// The admin socket.
+    pub(crate) socket: PathBuf,
+    /// The settings file.
+    pub(crate) config: PathBuf,
+    /// Its hash at the start; none if there was none.
+    pub(crate) config_sha256: Option<String>,
+    /// What the log shows.
+    pub(crate) log: LogLevel,
+    /// Where metrics are.
+    pub(crate) metrics: Option<SocketAddr>,
+    /// Days that a session is kept after its end.
+    pub(crate) keep_sessions: u32,
+    /// Fingerprint of the firewall table once it was set up.
+    pub(crate) firewall: Option<String>,
+    /// The commit that the program was built from.
+    pub(crate) commit: String,
 }
 
 impl AuditFacts {

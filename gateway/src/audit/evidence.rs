@@ -14,13 +14,20 @@ use super::{
     bpf::{self, Program},
     host::Host,
     links::Links,
+    log::LogFiles,
+    metrics,
     network::Network,
     process::{self, Kinship, Process},
+    program::ProgramFiles,
     reading::{Reading, Unread},
     rules::Rules,
+    store::StoreFiles,
     watchers::Watchers,
 };
-use crate::admin::{AuditFacts, ListStaleAddresses, ShowAuditFacts, client};
+use crate::{
+    admin::{AuditFacts, ListStaleAddresses, ShowAuditFacts, client},
+    host,
+};
 
 /// What was read.
 pub(crate) struct Evidence {
@@ -36,6 +43,10 @@ pub(crate) struct Evidence {
     pub(super) stale_entries: Reading<usize>,
     pub(super) host: Host,
     pub(super) watchers: Watchers,
+    pub(super) store: StoreFiles,
+    pub(super) metrics: Reading<Option<String>>,
+    pub(super) log: LogFiles,
+    pub(super) program: ProgramFiles,
 }
 
 impl Evidence {
@@ -59,10 +70,18 @@ impl Evidence {
         enter_network_of(control)?;
 
         let links = Links::read(&facts.interface).await;
+        let control = Process::read(control);
+        let forwarder = Process::read(forwarder);
+        let starter = Process::read(number_here(&kin, facts.starter));
+        let processes = [("control", &control), ("starter", &starter), ("forwarder", &forwarder)];
         Ok(Self {
-            control: Process::read(control),
-            forwarder: Process::read(forwarder),
-            starter: Process::read(number_here(&kin, facts.starter)),
+            store: StoreFiles::read(&facts, &control).await,
+            metrics: metrics::read(facts.metrics),
+            log: LogFiles::read(&control),
+            program: ProgramFiles::read(&facts, &control, processes).await,
+            control,
+            forwarder,
+            starter,
             kin,
             network: Network::read(&links),
             links,
@@ -97,6 +116,14 @@ impl Evidence {
             .replace("{tunnel}", tunnel)
             .replace("{uplink}", &uplinks.join(", "))
             .replace("{data}", &self.facts.data_dir.display().to_string())
+            .replace("{store}", &self.facts.store.display().to_string())
+            .replace("{config}", &self.facts.config.display().to_string())
+            .replace("{socket}", &self.facts.socket.display().to_string())
+            .replace(
+                "{metrics}",
+                &self.facts.metrics.map_or_else(|| "ADDRESS".into(), |at| at.to_string()),
+            )
+            .replace("{table}", &host::firewall_table(tunnel))
     }
 }
 

@@ -15,10 +15,14 @@ mod host;
 mod interfaces;
 mod legacy;
 mod links;
+mod log;
+mod metrics;
 mod network;
 mod process;
+mod program;
 mod reading;
 mod rules;
+mod store;
 mod watchers;
 
 use serde::Serialize;
@@ -27,7 +31,7 @@ pub(crate) use check::{Check, Line, Verdict};
 pub(crate) use evidence::Evidence;
 
 /// The families of checks, in the order in which they are told.
-static FAMILIES: [&[Check]; 8] = [
+static FAMILIES: [&[Check]; 12] = [
     forwarder::CHECKS,
     control::CHECKS,
     interfaces::CHECKS,
@@ -36,6 +40,10 @@ static FAMILIES: [&[Check]; 8] = [
     conntrack::CHECKS,
     host::CHECKS,
     watchers::CHECKS,
+    store::CHECKS,
+    metrics::CHECKS,
+    log::CHECKS,
+    program::CHECKS,
 ];
 
 /// Every check.

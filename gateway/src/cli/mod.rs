@@ -190,7 +190,7 @@ fn causes(error: &anyhow::Error) -> String {
 fn run_gateway(places: &Places, overrides: &Overrides) -> anyhow::Result<()> {
     let settings = Settings::load(places, overrides)?;
     log::start(settings.log.into());
-    control::run(settings)
+    control::run(settings, places.config_file())
 }
 
 /// Exit code of an audit that found something.

@@ -6,7 +6,7 @@
 //! store, raises the network and has the forwarder started. The stop goes the same way back and leaves the host as it
 //! was.
 
-mod data_dir;
+pub(crate) mod data_dir;
 mod data_key;
 mod departures;
 mod forwarder;
@@ -27,7 +27,14 @@ mod starter;
 mod supervisor;
 mod user;
 
-use std::{io, net::TcpListener, os::unix::net::UnixListener, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    os::unix::net::UnixListener,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, bail};
 use parking_lot::Mutex;
@@ -96,7 +103,16 @@ pub(crate) struct Gateway {
     pub(crate) key_rotation: Arc<KeyRotation>,
     outbox: Arc<Outbox>,
     departures: Arc<Mutex<Departures>>,
+    /// The settings file, as it was at the start.
+    pub(crate) config: ConfigFile,
+    /// Where metrics are.
+    pub(crate) metrics: Option<SocketAddr>,
+    /// What the firewall table was once it was set up.
+    pub(crate) firewall: Option<String>,
 }
+
+/// A settings file, and its hash if it exists.
+type ConfigFile = (PathBuf, Option<String>);
 
 impl Gateway {
     /// Has the forwarder drop a device that the store no longer has; returns once that is said.
@@ -114,7 +130,7 @@ impl Gateway {
 ///
 /// # Errors
 /// What kept it from starting; then the host is as it was. Or that the starter died.
-pub(crate) fn run(settings: Settings) -> anyhow::Result<()> {
+pub(crate) fn run(settings: Settings, config: ConfigFile) -> anyhow::Result<()> {
     forwarder::keep_inherited_descriptors().context("keeping inherited descriptors")?;
     let user = User::dedicated()?;
     let prepared = {
@@ -127,7 +143,7 @@ pub(crate) fn run(settings: Settings) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("starting threads")?
-        .block_on(prepared.run())
+        .block_on(prepared.run(config))
 }
 
 /// Everything that takes root's rights, done.
@@ -172,7 +188,7 @@ impl Prepared {
     }
 
     /// Is the gateway until it is told to stop.
-    async fn run(self) -> anyhow::Result<()> {
+    async fn run(self, config: ConfigFile) -> anyhow::Result<()> {
         let Self { settings, networks, host_settings, data_dir, data_keys, .. } = self;
         let (identity, listener) = (self.identity, self.listener);
         let (socket, metrics, mut starter_process) = (self.socket, self.metrics, self.starter);
@@ -191,6 +207,9 @@ impl Prepared {
             key_rotation,
             outbox: Arc::new(Outbox::default()),
             departures: Arc::default(),
+            config,
+            metrics: metrics.as_ref().and_then(|listener| listener.local_addr().ok()),
+            firewall: None,
         };
         let running = Running::start(gateway, &host_settings, identity, starter).await;
         let running = match running {
@@ -249,7 +268,8 @@ impl Running {
         starter: Starter,
     ) -> anyhow::Result<Self> {
         let network = Network::raise(host_settings).await?;
-        let gateway = Arc::new(gateway);
+        let firewall = host::firewall_fingerprint(&host_settings.interface).await;
+        let gateway = Arc::new(Gateway { firewall: firewall.ok().flatten(), ..gateway });
         let (store, outbox) = (gateway.store.clone(), Arc::clone(&gateway.outbox));
         let supervisor = Supervisor {
             workers: host_settings.workers,

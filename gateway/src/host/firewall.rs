@@ -8,11 +8,14 @@
 //! Where the kernel can (Linux 6.9), the table belongs to this process: nobody else's `nft flush ruleset` takes it
 //! away from under the tunnel. It still stays when the process dies, so that no packet leaves unfiltered.
 
+mod fingerprint;
 mod former;
 mod rules;
 
 use nlink::netlink::nftables::{Chain, Family, NFT_TABLE_F_OWNER, NFT_TABLE_F_PERSIST, Table};
 use nlink::netlink::{Connection, Nftables};
+
+pub(crate) use fingerprint::firewall_fingerprint;
 
 use super::sysctls::Change;
 use super::{HostError, HostSettings};
@@ -27,7 +30,7 @@ pub(super) struct Firewall {
 }
 
 /// Name of the table that belongs to `interface`: two gateways never share one.
-pub(super) fn table_name(interface: &str) -> String {
+pub(crate) fn table_name(interface: &str) -> String {
     if interface == DEFAULT_INTERFACE {
         return "tacit".into();
     }

@@ -26,6 +26,7 @@ use std::time::Duration;
 use rustix::thread::{CapabilitySet, capabilities};
 
 pub(crate) use error::HostError;
+pub(crate) use firewall::{firewall_fingerprint, table_name as firewall_table};
 pub(crate) use links::check_networks_are_free;
 pub(crate) use settings::{HostSettings, Protocol, ServedPort};
 pub(crate) use tun::blank_devices as blank_tun_devices;

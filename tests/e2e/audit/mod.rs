@@ -3,6 +3,7 @@
 //! What cannot be planted without changing the machine for everybody, or without a hole in the seal, is planted into what
 //! was read: in the unit tests of the checks.
 
+mod files;
 mod firewall;
 mod network;
 mod outsiders;
@@ -35,7 +36,11 @@ struct Audited<'lab> {
 
 impl<'lab> Audited<'lab> {
     fn start(lab: &'lab Lab) -> Self {
-        let gateway = Gateway::start(lab);
+        Self::start_with(lab, &[])
+    }
+
+    fn start_with(lab: &'lab Lab, extra: &[&str]) -> Self {
+        let gateway = Gateway::start_with(lab, extra);
         let clean = without_machine_wide(verdicts(&gateway));
         let failing: Vec<_> = clean.iter().filter(|(_, verdict)| *verdict == "FAIL").collect();
         assert!(failing.is_empty(), "{failing:?}");

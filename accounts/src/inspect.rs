@@ -1,0 +1,74 @@
+//! What a store's file really holds, read beside the gateway that has it open.
+
+use std::{collections::BTreeSet, path::Path, time::Duration};
+
+use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
+use tacit_messages::UnixSeconds;
+
+use crate::{StoreError, inventory, times::time_column};
+
+/// How long a look waits for somebody who writes.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a store holds, about nobody.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inspection {
+    /// Table and name of every column, of views too.
+    pub columns: BTreeSet<(String, String)>,
+    /// Kind and name of what acts by itself: triggers and views.
+    pub programs: Vec<(String, String)>,
+    /// How many sessions ended at `latest_end` or before.
+    pub old_sessions: u64,
+}
+
+impl Inspection {
+    /// Table and name of every column that the inventory lists.
+    #[must_use]
+    pub fn listed_columns() -> BTreeSet<(String, String)> {
+        let tables = inventory().into_iter();
+        tables
+            .flat_map(|(table, columns)| {
+                columns.into_keys().map(move |column| (table.clone(), column))
+            })
+            .collect()
+    }
+
+    /// Looks into the store in `path`, and changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`]
+    pub async fn of(path: &Path, latest_end: UnixSeconds) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .read_only(true)
+            .busy_timeout(BUSY_TIMEOUT)
+            .disable_statement_logging();
+        let mut connection = options.connect().await?;
+        let looked = look(&mut connection, latest_end).await;
+        let _ = connection.close().await;
+        Ok(looked?)
+    }
+}
+
+async fn look(
+    connection: &mut SqliteConnection,
+    latest_end: UnixSeconds,
+) -> Result<Inspection, sqlx::Error> {
+    let columns: Vec<(String, String)> = sqlx::query_as(
+        "SELECT tables.name, columns.name FROM sqlite_schema AS tables, pragma_table_xinfo(tables.name) AS columns
+         WHERE tables.type IN ('table', 'view')",
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let programs =
+        sqlx::query_as("SELECT type, name FROM sqlite_schema WHERE type NOT IN ('table', 'index')")
+            .fetch_all(&mut *connection)
+            .await?;
+    let old_sessions: i64 =
+        sqlx::query_scalar("SELECT COUNT(*) FROM sessions WHERE ended_at <= $1")
+            .bind(time_column(latest_end))
+            .fetch_one(&mut *connection)
+            .await?;
+    let columns = columns.into_iter().collect();
+    Ok(Inspection { columns, programs, old_sessions: old_sessions.unsigned_abs() })
+}

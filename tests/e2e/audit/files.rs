@@ -1,0 +1,150 @@
+use std::{
+    fs::{self, File},
+    io::Write,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use sqlx::{ConnectOptions, Connection, sqlite::SqliteConnectOptions};
+use tacit_tests::{Gateway, Lab, clock::wait_for, gateway::program};
+
+use super::{Audited, verdicts};
+
+/// Runs a statement on the live store, beside the gateway.
+fn execute(gateway: &Gateway<'_>, sql: &'static str) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let options = SqliteConnectOptions::new().filename(gateway.store()).foreign_keys(false);
+        let mut connection = options.busy_timeout(Duration::from_secs(5)).connect().await.unwrap();
+        sqlx::query(sql).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+    });
+}
+
+#[test]
+fn store_that_holds_more_than_it_may_is_seen() {
+    let lab = Lab::new(0);
+    let audited = Audited::start(&lab);
+    let gateway = &audited.gateway;
+    let planted = [
+        (
+            "store-schema",
+            "ALTER TABLE sessions ADD COLUMN destination TEXT",
+            "ALTER TABLE sessions DROP COLUMN destination",
+        ),
+        ("store-schema", "CREATE TABLE flows (destination TEXT)", "DROP TABLE flows"),
+        ("store-schema", "CREATE VIEW seen AS SELECT id FROM sessions", "DROP VIEW seen"),
+        (
+            "store-schema",
+            "CREATE TRIGGER kept AFTER DELETE ON sessions BEGIN SELECT 1; END",
+            "DROP TRIGGER kept",
+        ),
+        (
+            "store-retention",
+            "INSERT INTO sessions (id, account_id, device_id, connecting_ip, began_at, ended_at)
+             VALUES (4711, 1, 1, x'00', 1, 2)",
+            "DELETE FROM sessions WHERE id = 4711",
+        ),
+    ];
+    for (id, plant, remove) in planted {
+        audited.sees(id, || execute(gateway, plant), |()| execute(gateway, remove));
+    }
+}
+
+#[test]
+fn file_that_others_may_use_is_seen() {
+    let lab = Lab::new(0);
+    let audited = Audited::start(&lab);
+    let data_dir = audited.gateway.data_dir().display();
+    let (store, socket) = (audited.gateway.store(), audited.gateway.socket());
+    let planted = [
+        (store.display().to_string(), "640", "600"),
+        (format!("{data_dir}/gateway.key"), "604", "600"),
+        (format!("{data_dir}/data.key"), "620", "600"),
+        (format!("{data_dir}"), "777", "755"),
+        (socket.display().to_string(), "666", "660"),
+    ];
+    for (path, planted, kept) in planted {
+        let chmod = |mode: &str| format!("chmod {mode} {path}");
+        audited.sees_lines("file-modes", &chmod(planted), &chmod(kept));
+    }
+}
+
+#[test]
+fn address_in_the_log_and_a_changed_network_are_seen() {
+    let lab = Lab::new(0);
+    let audited = Audited::start(&lab);
+    let log = audited.gateway.data_dir().with_extension("log");
+    for said in ["to 203.0.113.9", "of ann@example.org", "2001:db8::9"] {
+        let len = fs::metadata(&log).unwrap().len();
+        audited.sees(
+            "log-content",
+            || writeln!(File::options().append(true).open(&log).unwrap(), "{said}").unwrap(),
+            |()| File::options().write(true).open(&log).unwrap().set_len(len).unwrap(),
+        );
+    }
+    for key in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+        let write = |value| format!("echo {value} > /proc/sys/net/{key}");
+        audited.sees_lines("network-drift", &write(0), &write(1));
+    }
+}
+
+#[test]
+fn settings_file_that_was_changed_since_the_start_is_seen() {
+    let lab = Lab::new(0);
+    let path = lab.dir().join("tacit.toml");
+    fs::write(&path, "device-limit = 7\n").unwrap();
+    let audited = Audited::start_with(&lab, &["--config", path.to_str().unwrap()]);
+    audited.sees(
+        "config-drift",
+        || fs::write(&path, "device-limit = 8\n").unwrap(),
+        |()| fs::write(&path, "device-limit = 7\n").unwrap(),
+    );
+    let away = path.with_extension("away");
+    audited.sees(
+        "config-drift",
+        || fs::rename(&path, &away).unwrap(),
+        |()| fs::rename(&away, &path).unwrap(),
+    );
+}
+
+/// A program that ends with its test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn program_that_is_no_longer_on_the_disk_is_seen() {
+    let lab = Lab::new(0);
+    let gateway = Gateway::stopped(&lab, "gateway", &[]);
+    let (copy, away) = (lab.dir().join("tacit"), lab.dir().join("away"));
+    fs::copy(program(), &copy).unwrap();
+    let mut command = Command::new(&copy);
+    let quiet = gateway.command();
+    command
+        .env_clear()
+        .args(quiet.get_args().map(|word| if word == "trace" { "info".as_ref() } else { word }));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let _running = Running(lab.gateway.start(&mut command).unwrap());
+    let answers = || gateway.cli(&["status"]).status.success().then_some(());
+    assert!(wait_for(Duration::from_secs(15), answers).is_some());
+
+    let clean = verdicts(&gateway);
+    for id in ["executable", "log-level", "log-destination"] {
+        assert_eq!(clean[id], "PASS", "{id}");
+    }
+    let other = lab.dir().join("other");
+    fs::hard_link(&copy, &away).unwrap();
+    fs::write(&other, "another program").unwrap();
+    fs::rename(&other, &copy).unwrap();
+    assert_eq!(verdicts(&gateway)["executable"], "FAIL");
+    fs::remove_file(&copy).unwrap();
+    assert_eq!(verdicts(&gateway)["executable"], "FAIL");
+    fs::rename(&away, &copy).unwrap();
+    assert_eq!(verdicts(&gateway)["executable"], "PASS");
+}
