@@ -17,7 +17,11 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use tacit_keys::{DataKeys, private_file};
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use tacit_messages::clock::Instant;
+use tokio::{
+    sync::{Mutex, OwnedMutexGuard},
+    time::sleep,
+};
 
 use crate::{StoreError, TunnelPool, addresses, data_keys};
 
@@ -26,6 +30,8 @@ pub const DEFAULT_DEVICE_LIMIT: u32 = 5;
 
 /// How long a write waits for another process's, and a caller for a connection.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Between two tries to connect to a file that somebody else has.
+const BETWEEN_CONNECTS: Duration = Duration::from_millis(10);
 /// Connections for reading; SQLite reads while it writes.
 const READERS: u32 = 4;
 
@@ -82,7 +88,7 @@ impl Store {
         data_keys::check_unopened(path, &keys).await?;
         let options = options(path);
         let full = options.clone().synchronous(SqliteSynchronous::Full);
-        let durable = connections(1).connect_with(full).await?;
+        let durable = connect_when_free(full).await?;
         let store = Self {
             readers: connections(READERS)
                 .connect_lazy_with(options.clone().pragma("query_only", "ON")),
@@ -207,6 +213,25 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .pragma("temp_store", "MEMORY") // Nothing is sorted in a file elsewhere.
         .pragma("trusted_schema", "OFF")
         .disable_statement_logging()
+}
+
+/// Connects, and waits while another process makes the store: for the change to a write-ahead log SQLite does not.
+async fn connect_when_free(options: SqliteConnectOptions) -> Result<SqlitePool, sqlx::Error> {
+    let began_at = Instant::now();
+    loop {
+        match connections(1).connect_with(options.clone()).await {
+            Err(error) if is_busy(&error) && Instant::now().since(began_at) < BUSY_TIMEOUT => {
+                sleep(BETWEEN_CONNECTS).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Whether somebody else has the file (SQLITE_BUSY and its kinds).
+fn is_busy(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.and_then(|code| code.parse::<u32>().ok()).is_some_and(|code| code & 0xff == 5)
 }
 
 fn connections(max: u32) -> SqlitePoolOptions {
