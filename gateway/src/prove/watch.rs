@@ -8,7 +8,7 @@ pub(super) const SYSTEM_CALLS: &str = "trace=\
 ?open,?openat,?openat2,?creat,?write,?writev,?pwrite64,?pwritev,?pwritev2,?sendto,?sendmsg,?sendmmsg,?sendfile,\
 ?copy_file_range,?splice,?tee,?vmsplice,?mmap,?rename,?renameat,?renameat2,?link,?linkat,?symlink,?symlinkat,\
 ?mknod,?mknodat,?truncate,?setxattr,?lsetxattr,?fsetxattr,?connect,?memfd_create,?memfd_secret,?shmget,?msgget,\
-?msgsnd,?mq_open,?io_uring_setup,?process_vm_writev,?ptrace,?add_key,?execve,?execveat,?bpf";
+?msgsnd,?mq_open,?io_uring_setup,?io_setup,?process_vm_writev,?ptrace,?add_key,?execve,?execveat,?bpf";
 
 /// What the gateway did by system calls.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

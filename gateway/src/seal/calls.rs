@@ -50,6 +50,8 @@ const EVADING: &[libc::c_long] = &[
     libc::SYS_io_uring_setup,
     libc::SYS_io_uring_enter,
     libc::SYS_io_uring_register,
+    libc::SYS_io_setup,
+    libc::SYS_io_submit,
     libc::SYS_add_key,
     libc::SYS_request_key,
     libc::SYS_keyctl,
