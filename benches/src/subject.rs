@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -17,8 +18,14 @@ use crate::{peers::version_of, process::Processes};
 pub(crate) struct Subject {
     pub(crate) name: String,
     version: Option<String>,
-    /// The command that starts it, followed by the interface name; none for Tacit.
-    command: Option<Vec<String>>,
+    program: Program,
+}
+
+#[derive(Clone, Debug)]
+enum Program {
+    Tacit(PathBuf),
+    /// The command that starts it, followed by the interface name.
+    Peer(Vec<String>),
 }
 
 /// A server that runs, with two clients configured: one for TCP, one for floods.
@@ -55,15 +62,15 @@ pub(crate) fn lab() -> Lab {
 }
 
 impl Subject {
-    /// Tacit as it was built.
-    pub(crate) fn tacit() -> Self {
-        let version = version_of(&tacit_tests::gateway::program());
-        Self { name: "tacit".into(), version, command: None }
+    /// A build of Tacit.
+    pub(crate) fn tacit(name: &str, program: PathBuf) -> Self {
+        let version = version_of(&program);
+        Self { name: name.to_owned(), version, program: Program::Tacit(program) }
     }
 
     /// A program that takes an interface name after `command` and is configured with `wg`.
     pub(crate) fn peer(name: &str, command: Vec<String>, version: Option<String>) -> Self {
-        Self { name: name.to_owned(), version, command: Some(command) }
+        Self { name: name.to_owned(), version, program: Program::Peer(command) }
     }
 
     /// Name and version, as the report's columns are headed.
@@ -76,17 +83,19 @@ impl Subject {
 
     /// Starts the server in the lab's gateway namespace with `workers` workers, where it has any.
     pub(crate) fn start<'lab>(&self, lab: &'lab Lab, workers: usize) -> Result<Running<'lab>> {
-        match &self.command {
-            None => start_tacit(lab, workers),
-            Some(command) => {
+        match &self.program {
+            Program::Tacit(program) => start_tacit(lab, program, workers),
+            Program::Peer(command) => {
                 start_peer(lab, command).with_context(|| format!("starting {}", self.name))
             }
         }
     }
 }
 
-fn start_tacit(lab: &Lab, workers: usize) -> Result<Running<'_>> {
-    let gateway = Gateway::start_with(lab, &["--workers", &workers.to_string()]);
+fn start_tacit<'lab>(lab: &'lab Lab, program: &Path, workers: usize) -> Result<Running<'lab>> {
+    let workers = ["--workers", &workers.to_string()];
+    let mut gateway = Gateway::stopped(lab, "gateway", &workers).built_as(program);
+    gateway.run();
     gateway.add_account("bench@example.org");
     let tcp_client = gateway.add_device("bench@example.org", "tcp");
     let flood_client = gateway.add_device("bench@example.org", "flood");

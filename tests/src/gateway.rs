@@ -22,6 +22,7 @@ use crate::{
 /// A running `tacit run`. It is ended when dropped.
 pub struct Gateway<'lab> {
     namespace: &'lab Namespace,
+    program: PathBuf,
     data_dir: PathBuf,
     extra: Vec<String>,
     child: Option<Child>,
@@ -57,7 +58,14 @@ impl<'lab> Gateway<'lab> {
         let data_dir = lab.dir().join(name);
         fs::create_dir_all(&data_dir).expect("making the data directory");
         let extra = extra.iter().map(ToString::to_string).collect();
-        Self { namespace: &lab.gateway, data_dir, extra, child: None }
+        Self { namespace: &lab.gateway, program: program(), data_dir, extra, child: None }
+    }
+
+    /// The same gateway by another build of the program.
+    #[must_use]
+    pub fn built_as(mut self, program: &Path) -> Self {
+        self.program = program.into();
+        self
     }
 
     /// Starts the program and waits until it is ready.
@@ -89,7 +97,7 @@ impl<'lab> Gateway<'lab> {
     /// The command line of `tacit run`.
     #[must_use]
     pub fn command(&self) -> Command {
-        let mut command = Command::new(program());
+        let mut command = Command::new(&self.program);
         command.env_clear().args(["run", "--log", "trace"]);
         command.arg("--data-dir").arg(&self.data_dir).arg("--socket").arg(self.socket());
         command.args(["--endpoint", &GATEWAY_V4.to_string()]);
@@ -166,7 +174,7 @@ impl<'lab> Gateway<'lab> {
 
     /// Runs an operator's verb.
     pub fn cli(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(program());
+        let mut command = Command::new(&self.program);
         command.env_clear().args(arguments).arg("--socket").arg(self.socket());
         self.namespace.output(&mut command)
     }

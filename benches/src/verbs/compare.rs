@@ -1,10 +1,11 @@
 //! The side-by-side benchmark: the same loads through every server, in turn, round by round.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use tacit_tests::gateway::program;
 
 use crate::{
     loads::{
@@ -30,6 +31,9 @@ pub(crate) struct Options {
     /// Another server: its name and the command to which the interface name is added
     #[arg(long, value_name = "NAME=COMMAND")]
     peer: Vec<String>,
+    /// Another build of Tacit: its name and the program
+    #[arg(long, value_name = "NAME=PROGRAM")]
+    tacit: Vec<String>,
     /// Only these servers, by name
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
@@ -81,8 +85,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let is_wanted =
         |name: &str| options.only.is_empty() || options.only.iter().any(|only| only == name);
     let subjects: Vec<Subject> = is_wanted("tacit")
-        .then(Subject::tacit)
+        .then(|| Subject::tacit("tacit", program()))
         .into_iter()
+        .chain(other_builds(&options.tacit)?)
         .chain(peers(&options.peer, is_wanted)?)
         .collect();
     ensure!(!subjects.is_empty(), "--only names none of the servers");
@@ -104,6 +109,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     bar.finish_and_clear();
     report.write("compare", if options.unpinned { "unpinned" } else { "pinned" })?;
     report.plot("compare", if options.unpinned { "unpinned" } else { "pinned" })
+}
+
+/// Builds of Tacit that are given as `name=program`.
+fn other_builds(given: &[String]) -> Result<Vec<Subject>> {
+    let build = |given: &String| {
+        let (name, program) = given.split_once('=').context("--tacit takes NAME=PROGRAM")?;
+        ensure!(Path::new(program).exists(), "--tacit {name}: there is no {program}");
+        Ok(Subject::tacit(name, program.into()))
+    };
+    given.iter().map(build).collect()
 }
 
 fn measure(

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use indicatif::ProgressBar;
 use tacit_messages::clock::Instant;
-use tacit_tests::{Lab, Namespace};
+use tacit_tests::{Lab, Namespace, gateway::program};
 
 use crate::{
     loads::{
@@ -50,7 +50,7 @@ const FLOODS: [(&str, Option<Forgery>); 3] = [
 /// Measures and reports.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let lab = subject::lab();
-    let running = Subject::tacit().start(&lab, 1)?;
+    let running = Subject::tacit("tacit", program()).start(&lab, 1)?;
     running.processes.pin(SERVER_CPU);
     let _server = tcp::Server::start(&lab.target_namespace)?;
     let client = LightClient::up(&lab.clients[0], &running.tcp_client, Some(LOAD_CPU))?;
