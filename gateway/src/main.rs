@@ -7,6 +7,7 @@
 
 mod admin;
 mod audit;
+mod bounded;
 mod cli;
 mod config;
 mod control;

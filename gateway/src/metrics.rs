@@ -6,6 +6,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     str::FromStr,
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -23,10 +24,16 @@ use prometheus_client::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{config::Settings, control::Gateway, log, program};
+use crate::{bounded::Bounded, config::Settings, control::Gateway, log, program};
 
 /// Where metrics are unless told otherwise; a gateway that finds it taken goes on without.
 const DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9586);
+
+/// How many may ask at once.
+const CONNECTIONS: usize = 16;
+
+/// How long a connection lasts at the most.
+const LONGEST: Duration = Duration::from_secs(10);
 
 /// What OpenMetrics calls itself.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -101,7 +108,8 @@ pub(crate) async fn serve(listener: TcpListener, gateway: Arc<Gateway>) -> io::R
         .route("/readyz", get(ready))
         .with_state(gateway);
     listener.set_nonblocking(true)?;
-    axum::serve(tokio::net::TcpListener::from_std(listener)?, router).await
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    axum::serve(Bounded::new(listener, CONNECTIONS, LONGEST), router).await
 }
 
 async fn ready(State(gateway): State<Arc<Gateway>>) -> (StatusCode, &'static str) {

@@ -104,3 +104,22 @@ fn taken_address_stops_a_gateway_only_if_it_was_named() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("`metrics`"), "{said}");
 }
+
+#[test]
+fn many_idle_connections_do_not_use_up_descriptors() {
+    let lab = Lab::new(1);
+    let gateway = Gateway::start(&lab);
+    let control = gateway.json(&["status"])["control"]["pid"].as_u64().unwrap();
+    let address: SocketAddr = DEFAULT.parse().unwrap();
+    let open =
+        || std::fs::read_dir(lab.gateway.path(&format!("/proc/{control}/fd"))).unwrap().count();
+    let before = open();
+
+    let idle: Vec<TcpStream> =
+        lab.gateway.within(|| (0..100).map(|_| TcpStream::connect(address).unwrap()).collect());
+
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(open() < before + 50, "{} descriptors, {before} before", open());
+    drop(idle);
+    assert!(fetch(&lab, DEFAULT, "/healthz").is_some_and(|answer| answer.ends_with("ok\n")));
+}
