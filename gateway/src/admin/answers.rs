@@ -171,10 +171,14 @@ const ON_ITS_WAY: Duration = Duration::from_secs(2);
 /// Deletes the connection-tracking entries of a revoked device now, and once more when nothing is on its way.
 async fn forget_connections(device: &tacit_accounts::Device) {
     let (v4, v6) = (device.tunnel_v4, device.tunnel_v6);
-    host::conntrack::forget(vec![(v4, v6)]).await;
+    let _ = host::conntrack::forget(vec![(v4, v6)]).await;
     tokio::spawn(async move {
-        tokio::time::sleep(ON_ITS_WAY).await;
-        host::conntrack::forget(vec![(v4, v6)]).await;
+        loop {
+            tokio::time::sleep(ON_ITS_WAY).await;
+            if host::conntrack::forget(vec![(v4, v6)]).await.is_ok() {
+                return;
+            }
+        }
     });
 }
 

@@ -53,6 +53,12 @@ impl Departures {
         self.here.iter().chain(self.leaving.keys()).copied().collect()
     }
 
+    /// Puts back devices that [`Self::take_gone`] gave and that could not be dealt with, but for those that are here again.
+    pub(crate) fn still_leaving(&mut self, devices: Vec<DeviceId>, now: Instant) {
+        let gone = devices.into_iter().filter(|device| !self.here.contains(device));
+        self.leaving.extend(gone.map(|device| (device, now + AFTER_END)));
+    }
+
     /// Takes every device: the gateway stops.
     pub(crate) fn take_all(&mut self) -> Vec<DeviceId> {
         let leaving = self.leaving.drain().map(|(device, _)| device);
@@ -77,6 +83,15 @@ mod tests {
         assert_eq!(departures.take_gone(now + AFTER_END), [DEVICE]);
         assert!(departures.take_gone(now + AFTER_END).is_empty());
         assert!(departures.staying().is_empty());
+    }
+
+    #[test]
+    fn device_that_could_not_be_dealt_with_is_gone_once_more() {
+        let now = Instant::now();
+        let mut departures = Departures::default();
+        departures.began(DeviceId(8));
+        departures.still_leaving(vec![DEVICE, DeviceId(8)], now);
+        assert_eq!(departures.take_gone(now + AFTER_END), [DEVICE]);
     }
 
     #[test]

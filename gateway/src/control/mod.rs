@@ -391,19 +391,23 @@ fn clean_departed(store: Store, departures: Arc<Mutex<Departures>>) -> JoinHandl
         loop {
             ticks.tick().await;
             let gone = departures.lock().take_gone(Instant::now());
-            forget(&store, gone).await;
+            if forget(&store, gone.clone()).await.is_err() {
+                departures.lock().still_leaving(gone, Instant::now());
+            }
         }
     })
 }
 
-async fn forget(store: &Store, devices: Vec<DeviceId>) {
+/// Deletes the entries of `devices`; after an error some may be left.
+async fn forget(store: &Store, devices: Vec<DeviceId>) -> anyhow::Result<()> {
     let mut addresses = Vec::new();
     for device in devices {
-        addresses.extend(store.tunnel_addresses(device).await.ok().flatten());
+        addresses.extend(store.tunnel_addresses(device).await?);
     }
     if !addresses.is_empty() {
-        host::conntrack::forget(addresses).await;
+        host::conntrack::forget(addresses).await?;
     }
+    Ok(())
 }
 
 /// The signals that stop the gateway.

@@ -46,29 +46,42 @@ const IP_ADDRESSES: std::ops::RangeInclusive<u16> = 1..=4;
 const NUMBER: u16 = 0x3fff;
 
 /// Deletes the kernel's entries of devices' tunnel addresses, as far as the kernel lets it.
-pub(crate) async fn forget(devices: Vec<(Ipv4Addr, Ipv6Addr)>) {
+///
+/// # Errors
+/// If this process or the kernel lacks something for a moment: then entries may be left, and a later try helps.
+pub(crate) async fn forget(devices: Vec<(Ipv4Addr, Ipv6Addr)>) -> rustix::io::Result<()> {
     let ours = move |end: &[u8]| {
         devices
             .iter()
             .any(|(v4, v6)| end == v4.octets().as_slice() || end == v6.octets().as_slice())
     };
-    forget_where(ours).await;
+    forget_where(ours).await
 }
 
 /// Deletes the kernel's entries of all tunnel addresses, as far as the kernel lets it.
 pub(super) async fn forget_networks(networks: &[IpNet]) {
     let networks = networks.to_vec();
-    forget_where(move |end: &[u8]| networks.iter().any(|network| is_within(end, network))).await;
+    let ours = move |end: &[u8]| networks.iter().any(|network| is_within(end, network));
+    // The gateway goes or comes: what stays runs out by itself.
+    let _ = forget_where(ours).await;
 }
 
-async fn forget_where(ours: impl Fn(&[u8]) -> bool + Send + 'static) {
-    // An entry that stays runs out by itself; nothing waits for it.
-    let _ = spawn_blocking(move || {
-        for family in [libc::AF_INET, libc::AF_INET6] {
-            let _ = delete(family as u8, &ours);
-        }
-    })
-    .await;
+async fn forget_where(ours: impl Fn(&[u8]) -> bool + Send + 'static) -> rustix::io::Result<()> {
+    let deleted = spawn_blocking(move || {
+        let families = [libc::AF_INET, libc::AF_INET6];
+        families
+            .map(|family| delete(family as u8, &ours))
+            .into_iter()
+            .find(|done| is_passing(*done))
+    });
+    deleted.await.ok().flatten().unwrap_or(Ok(()))
+}
+
+/// Whether a try failed for want of something that there may be again; a kernel that tracks nothing never will.
+fn is_passing(done: rustix::io::Result<()>) -> bool {
+    const WANTS: [Errno; 5] =
+        [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::INTR];
+    done.is_err_and(|errno| WANTS.contains(&errno))
 }
 
 /// Reads all entries of a family, and deletes those with one of our addresses.

@@ -338,7 +338,9 @@ fn connection_tracking_forgets_a_device_and_later_all_of_them() {
         lab.at_internet().await.unwrap();
         assert_eq!(sources().await, ["10.66.0.2", "10.66.0.9", "fd66:7ac1:7::2"]);
 
-        conntrack::forget(vec![(DEVICE_V4.parse().unwrap(), DEVICE_V6.parse().unwrap())]).await;
+        conntrack::forget(vec![(DEVICE_V4.parse().unwrap(), DEVICE_V6.parse().unwrap())])
+            .await
+            .unwrap();
         assert_eq!(sources().await, ["10.66.0.9"]);
 
         lab.close().await;

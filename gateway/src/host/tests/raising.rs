@@ -327,6 +327,7 @@ fn ipv6_off_leaves_an_ipv4_tunnel() {
 fn forgetting_a_device_without_entries_is_no_trouble() {
     in_namespace(async |_| {
         conntrack::forget(vec![("10.66.0.2".parse().unwrap(), "fd66:7ac1:7::2".parse().unwrap())])
-            .await;
+            .await
+            .unwrap();
     });
 }
