@@ -175,8 +175,16 @@ async fn listen(
     ends: watch::Sender<Option<(u32, i32)>>,
 ) {
     let receive = || channel::receive(socket.as_fd()).map_err(io::Error::from);
-    while let Ok(Some((bytes, descriptors))) = socket.async_io(Interest::READABLE, receive).await {
-        match Answer::decode(&bytes) {
+    loop {
+        let (answer, descriptors) = match socket.async_io(Interest::READABLE, receive).await {
+            Ok(Some((bytes, descriptors))) => (Answer::decode(&bytes), descriptors),
+            // This process has no room for the descriptors; it may have later.
+            Err(error) if error.raw_os_error() == Some(libc::EMFILE) => {
+                (Some(Answer::Failed { errno: libc::EMFILE }), Vec::new())
+            }
+            Ok(None) | Err(_) => return,
+        };
+        match answer {
             Some(Answer::Ended { pid, status }) => drop(ends.send_replace(Some((pid, status)))),
             Some(answer) => drop(answers.send((answer, descriptors)).await),
             None => return,
@@ -243,7 +251,11 @@ impl Starter {
         let send =
             || channel::send(self.socket.as_fd(), &bytes, descriptors).map_err(io::Error::from);
         self.socket.async_io(Interest::WRITABLE, send).await?;
-        let answer = timeout(ANSWER_PATIENCE, answers.recv()).await?;
+        let Ok(answer) = timeout(ANSWER_PATIENCE, answers.recv()).await else {
+            // Its answer would be taken for the next one's: it counts as gone, and the gateway stops in good order.
+            self.listening.abort();
+            return Err(io::ErrorKind::TimedOut.into());
+        };
         match answer.ok_or(io::ErrorKind::BrokenPipe)? {
             (Answer::Failed { errno }, _) => Err(io::Error::from_raw_os_error(errno)),
             answer => Ok(answer),
