@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 
 use super::user::{NUMBER, User};
 
@@ -67,10 +67,15 @@ impl DataDir {
             .create(true)
             .truncate(false)
             .mode(0o600)
+            // Root opens what another user may have put there.
+            .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
             .open(path.join("lock"))
             .map_err(failed)?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { path: path.into(), _lock: lock }),
+            Ok(()) => {
+                remove_drafts(path).map_err(failed)?;
+                Ok(Self { path: path.into(), _lock: lock })
+            }
             Err(rustix::io::Errno::WOULDBLOCK) => Err(DataDirError::InUse(path.into())),
             Err(error) => Err(failed(error.into())),
         }
@@ -140,6 +145,19 @@ fn is_own(name: &OsStr) -> bool {
     OWN.iter().any(|own| name.starts_with(own))
 }
 
+/// Removes what a crash left of key files that were being written: a former key would outlive its rotation there.
+fn remove_drafts(data_dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(data_dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if [".gateway.key.", ".data.key."].iter().any(|draft| name.starts_with(draft)) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// The store of a data directory that need not exist.
 pub(crate) fn store_path(data_dir: &Path) -> PathBuf {
     data_dir.join("store.sqlite")
@@ -157,6 +175,27 @@ mod tests {
         assert!(matches!(DataDir::take(&path), Err(DataDirError::InUse(_))));
         drop(first);
         assert!(DataDir::take(&path).is_ok());
+    }
+
+    #[test]
+    fn drafts_of_key_files_go_at_the_start() {
+        let parent = tempfile::tempdir().unwrap();
+        let names = [".data.key.0123456789abcdef", ".gateway.key.0123456789abcdef", "data.key"];
+        let paths = names.map(|name| parent.path().join(name));
+        paths.iter().for_each(|path| fs::write(path, "secret").unwrap());
+        let _dir = DataDir::take(parent.path()).unwrap();
+        assert_eq!(paths.map(|path| path.exists()), [false, false, true]);
+    }
+
+    #[test]
+    fn lock_is_not_taken_through_a_link() {
+        let parent = tempfile::tempdir().unwrap();
+        let elsewhere = parent.path().join("elsewhere");
+        let dir = parent.path().join("data");
+        fs::create_dir(&dir).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, dir.join("lock")).unwrap();
+        assert!(matches!(DataDir::take(&dir), Err(DataDirError::Io(..))));
+        assert!(!elsewhere.exists());
     }
 
     const USER: User = User { user: 65_528, group: 65_528 };
