@@ -104,6 +104,10 @@ fn wrong_data_key_is_refused_and_nothing_is_changed() {
     lab.gateway.sh(&command);
     again.run();
     assert_eq!(again.json(&["account", "list"])[0]["email"], EMAIL);
+    let refused = again.cli(&["key", "rotate"]);
+    let line = String::from_utf8_lossy(&refused.stderr);
+    assert!(line.contains("outside the data directory"), "{line}");
+    assert_eq!(again.json(&["key", "show"])["changing"], false);
 }
 
 #[test]

@@ -43,7 +43,12 @@ pub(crate) fn path(settings: &Settings) -> PathBuf {
 fn choose(settings: &Settings, credentials_dir: Option<PathBuf>) -> PathBuf {
     let credential = || credentials_dir.map(|dir| dir.join(FILE_NAME)).filter(|path| path.exists());
     let named = settings.data_key.clone().or_else(credential);
-    named.unwrap_or_else(|| settings.data_dir.join(FILE_NAME))
+    named.unwrap_or_else(|| in_directory(&settings.data_dir))
+}
+
+/// The file in a data directory.
+pub(crate) fn in_directory(data_dir: &Path) -> PathBuf {
+    data_dir.join(FILE_NAME)
 }
 
 /// Loads the data key of the store at `store_path`, or makes one if there is no store yet.

@@ -10,10 +10,14 @@ use tacit_accounts::{Progress, Store, StoreError};
 use tacit_keys::{DataKeyError, KeyId};
 use tokio::{sync::Mutex as Turn, time::sleep};
 
+use super::data_key;
 use crate::log;
 
-/// How long after a failure sealing anew is tried again.
-const RETRY: Duration = Duration::from_secs(10);
+/// How long after a first failure sealing anew is tried again; after each further one twice as long.
+const FIRST_RETRY: Duration = Duration::from_secs(10);
+
+/// The longest wait: each try may write the whole store anew.
+const LAST_RETRY: Duration = Duration::from_secs(640);
 
 /// Why the data key was not changed.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +25,17 @@ pub(crate) enum RotationError {
     /// One thing at a time.
     #[error("the data key is being changed already; `tacit key show` shows how far that is")]
     UnderWay,
+    /// The running gateway can write in its data directory only.
+    #[error(
+        "the data key {} is outside the data directory, where the running gateway cannot change it; stop the gateway, move \
+         the key to {}, start it without --data-key, rotate, and move the key back", .path.display(), .inside.display()
+    )]
+    OutOfReach {
+        /// Where the key is.
+        path: PathBuf,
+        /// Where it could be changed.
+        inside: PathBuf,
+    },
     /// The file could not be written.
     #[error(transparent)]
     File(#[from] DataKeyError),
@@ -48,6 +63,7 @@ pub(crate) struct RotationStatus {
 #[derive(Debug)]
 pub(crate) struct KeyRotation {
     path: PathBuf,
+    data_dir: PathBuf,
     store: Store,
     progress: Arc<Progress>,
     has_failed: Mutex<bool>,
@@ -56,9 +72,10 @@ pub(crate) struct KeyRotation {
 
 impl KeyRotation {
     /// Carries on with what was cut short, if anything was.
-    pub(crate) fn start(path: PathBuf, store: Store) -> Arc<Self> {
+    pub(crate) fn start(path: PathBuf, data_dir: PathBuf, store: Store) -> Arc<Self> {
         let rotation = Arc::new(Self {
             path,
+            data_dir,
             store,
             progress: Arc::default(),
             has_failed: Mutex::default(),
@@ -78,6 +95,10 @@ impl KeyRotation {
         let turn = self.turn.lock().await;
         if self.is_under_way() {
             return Err(RotationError::UnderWay);
+        }
+        if self.path.parent() != Some(&self.data_dir) {
+            let inside = data_key::in_directory(&self.data_dir);
+            return Err(RotationError::OutOfReach { path: self.path.clone(), inside });
         }
         let keys = self.store.data_keys().with_new();
         keys.save(&self.path)?;
@@ -106,14 +127,16 @@ impl KeyRotation {
 
     /// Seals everything with the current key, then removes the former ones, trying until that is done.
     async fn finish(self: Arc<Self>) {
+        let mut wait = FIRST_RETRY;
         loop {
             let outcome = self.try_finish().await;
             *self.has_failed.lock() = outcome.is_err();
             match outcome {
                 Ok(()) => return log::data_key_changed(),
-                Err(error) => log::data_key_not_changed(&error, RETRY),
+                Err(error) => log::data_key_not_changed(&error, wait),
             }
-            sleep(RETRY).await;
+            sleep(wait).await;
+            wait = (wait * 2).min(LAST_RETRY);
         }
     }
 

@@ -196,7 +196,8 @@ impl Prepared {
         let starter = starter_process.listen().context("listening to the starter")?;
         let starter_gone = starter.gone();
         let store = open_store(&settings, networks, &data_dir, data_keys).await?;
-        let key_rotation = KeyRotation::start(data_key::path(&settings), store.clone());
+        let key_path = data_key::path(&settings);
+        let key_rotation = KeyRotation::start(key_path, settings.data_dir.clone(), store.clone());
         let gateway = Gateway {
             settings: Arc::new(settings),
             networks,
