@@ -19,6 +19,9 @@ use crate::{
     namespace::Namespace,
 };
 
+/// How the log says that packets are carried; the word alone is in "already" too.
+const READY: &str = " INFO ready ";
+
 /// A running `tacit run`. It is ended when dropped.
 pub struct Gateway<'lab> {
     namespace: &'lab Namespace,
@@ -73,12 +76,12 @@ impl<'lab> Gateway<'lab> {
     /// # Panics
     /// If it does not become ready within 15 seconds.
     pub fn run(&mut self) {
-        let before = self.log().matches("ready").count();
+        let before = self.log().matches(READY).count();
         self.spawn();
         let ready = wait_for(Duration::from_secs(15), || {
             let ended =
                 self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(Some(_))));
-            (ended || self.log().matches("ready").count() > before).then_some(!ended)
+            (ended || self.log().matches(READY).count() > before).then_some(!ended)
         });
         assert_eq!(ready, Some(true), "the gateway did not become ready:\n{}", self.log());
     }
