@@ -71,6 +71,7 @@ fn starter_keeps_what_starting_a_forwarder_takes() {
     assert_capabilities(status, [sets[0], sets[1], sets[2], ("CapBnd", kept), ("CapAmb", none)]);
     assert_eq!(field(status, "NoNewPrivs"), ["1"]);
     assert_eq!(field(status, "Seccomp"), ["2"]);
+    assert_eq!(starter.read("coredump_filter").trim(), "00000000");
     let kinds: Vec<String> = starter
         .descriptors()
         .into_iter()

@@ -53,6 +53,7 @@ fn apply(user: User, data_dir: &Path, listen: &[SocketAddr]) -> Result<Seal, Fai
     let kept = kept(listen);
     part(SealPart::Capabilities, || set_no_new_privs(true))?;
     part(SealPart::Capabilities, || rights::bound(CapabilitySet::empty()))?;
+    part(SealPart::Dumps, seal::empty_dumps)?;
     part(SealPart::User, || rights::become_user(user.user, user.group))?;
     part(SealPart::Capabilities, || rights::keep_only(kept))?;
     part(SealPart::Dumps, seal::keep_out_of_dumps)?;

@@ -53,6 +53,13 @@ fn remedy(part: SealPart) -> &'static str {
     }
 }
 
+/// Leaves no memory of this process to a core dump, not even to one that a pipe takes whatever the limit.
+///
+/// The kernel says so by a file in `/proc`, which another user than the present one cannot write, nor Landlock's.
+pub(crate) fn empty_dumps() -> rustix::io::Result<()> {
+    fs::write("/proc/self/coredump_filter", "0").map_err(tacit_seal::errno)
+}
+
 /// Makes no core file of this process, and lets nobody of the same user look into it.
 pub(crate) fn keep_out_of_dumps() -> rustix::io::Result<()> {
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;

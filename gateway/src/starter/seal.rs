@@ -38,6 +38,7 @@ pub(super) fn apply(admin_socket: &Path) -> Result<(), Failure> {
     part(SealPart::Capabilities, || rights::bound(kept))?;
     part(SealPart::User, || set_thread_groups(&[]))?;
     part(SealPart::Capabilities, || rights::keep_only(kept))?;
+    part(SealPart::Dumps, seal::empty_dumps)?;
     part(SealPart::Dumps, seal::keep_out_of_dumps)?;
     part(SealPart::Landlock, || deny(kept, admin_socket))?;
     let program = bpf::refusing(calls::refused_to_starter());
