@@ -179,9 +179,7 @@ fn judge_config(facts: &AuditFacts, now: Option<&str>, finding: &mut Finding) {
 
 fn judge_network(evidence: &Evidence) -> Finding {
     let mut finding = reading::judge(&evidence.program.firewall, |now, finding| {
-        let is_same = now.is_some() && *now == evidence.facts.firewall;
-        let now = now.as_deref().unwrap_or("none");
-        finding.expect(is_same, format!("fingerprint of the firewall table: {now}"));
+        judge_firewall(evidence.facts.firewall.as_deref(), now.as_deref(), finding);
     });
     let switch = |key: &str| match evidence.network.switches.get(key) {
         Some(Ok(value)) => value.clone(),
@@ -195,6 +193,12 @@ fn judge_network(evidence: &Evidence) -> Finding {
         finding.expect(is_on, format!("{} = {value}", key.replace('/', ".")));
     }
     finding
+}
+
+fn judge_firewall(at_start: Option<&str>, now: Option<&str>, finding: &mut Finding) {
+    let is_same = now.is_some() && now == at_start;
+    let now = now.unwrap_or("none");
+    finding.expect(is_same, format!("fingerprint of the firewall table: {now}"));
 }
 
 #[cfg(test)]
@@ -230,5 +234,18 @@ mod tests {
         assert_eq!(judged("unknown"), Verdict::Warn);
         assert_eq!(judged(&format!("{}-dirty", "0".repeat(40))), Verdict::Warn);
         assert_eq!(judged(&"0".repeat(40)), Verdict::Warn, "not this program's");
+    }
+
+    #[test]
+    fn firewall_table_that_is_another_one_or_gone_is_a_violation() {
+        let judged = |at_start, now| {
+            let mut finding = Finding::default();
+            judge_firewall(at_start, now, &mut finding);
+            finding.verdict()
+        };
+        assert_eq!(judged(Some("aa"), Some("aa")), Verdict::Pass);
+        assert_eq!(judged(Some("aa"), Some("bb")), Verdict::Fail);
+        assert_eq!(judged(Some("aa"), None), Verdict::Fail);
+        assert_eq!(judged(None, None), Verdict::Fail);
     }
 }
