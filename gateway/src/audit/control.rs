@@ -3,7 +3,7 @@
 use super::{
     check::{Check, Finding},
     evidence::Evidence,
-    forwarder::{expect_limit, expect_of_all, is_zero, judge_owner, judge_threads, judge_tracer},
+    forwarder::{expect_limit, expect_of_all, is_zero, judge_dumps, judge_threads, judge_tracer},
     process::{Descriptor, Kinship, Process, inode_of},
     reading,
 };
@@ -31,7 +31,7 @@ pub(super) static CHECKS: &[Check] = &[
     Check {
         id: "control-memory",
         meaning: "Nobody but root can look into its memory, and a core dump would hold none of it.",
-        by_hand: "ls -l /proc/{control}/maps; grep core /proc/{control}/limits",
+        by_hand: "ls -l /proc/{control}/maps; cat /proc/{control}/coredump_filter; grep core /proc/{control}/limits",
         judge: |evidence| judge_memory(&evidence.control),
     },
     Check {
@@ -49,14 +49,8 @@ pub(super) static CHECKS: &[Check] = &[
     Check {
         id: "starter-memory",
         meaning: "Its memory gets into no core dump, and nobody traces it.",
-        by_hand: "ls -l /proc/{starter}/maps; grep core /proc/{starter}/limits; grep TracerPid /proc/{starter}/status",
-        judge: |evidence| {
-            let mut finding = judge_memory(&evidence.starter);
-            if let Ok(threads) = &evidence.starter.threads {
-                judge_tracer(threads, &mut finding);
-            }
-            finding
-        },
+        by_hand: "cat /proc/{starter}/coredump_filter; grep core /proc/{starter}/limits; grep TracerPid /proc/{starter}/status",
+        judge: |evidence| judge_starter_memory(&evidence.starter),
     },
     Check {
         id: "control-descriptors",
@@ -102,7 +96,7 @@ const SETGID: u64 = 1 << 6;
 const SETUID: u64 = 1 << 7;
 const SETPCAP: u64 = 1 << 8;
 const IPC_LOCK: u64 = 1 << 14;
-const SYS_ADMIN: u64 = 1 << 21;
+pub(super) const SYS_ADMIN: u64 = 1 << 21;
 
 /// What a set of capabilities says, in hexadecimal digits.
 fn bits(words: &[&str]) -> Option<u64> {
@@ -134,11 +128,22 @@ fn judge_system_calls(threads: &[String], finding: &mut Finding) {
 
 fn judge_memory(process: &Process) -> Finding {
     let mut finding = Finding::default();
-    judge_owner(process, &mut finding);
+    judge_dumps(process, &mut finding);
     match &process.limits {
         Ok(limits) => expect_limit(limits, "Max core file size", "0", &mut finding),
         Err(unread) => {
             finding.fail(unread.to_string());
+        }
+    }
+    finding
+}
+
+fn judge_starter_memory(starter: &Process) -> Finding {
+    let mut finding = judge_memory(starter);
+    match &starter.threads {
+        Ok(threads) => judge_tracer(threads, &mut finding),
+        Err(unread) => {
+            finding.warn(unread.to_string());
         }
     }
     finding
@@ -191,7 +196,10 @@ fn judge_kin(kin: &[Kinship], known: &[u32], finding: &mut Finding) {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::check::Verdict, *};
+    use super::{
+        super::{check::Verdict, reading::Unread},
+        *,
+    };
 
     const SEALED: &str = "TracerPid:\t0\nUid:\t65528\t65528\t65528\t65528\nGid:\t65528\t65528\t65528\t65528\n\
         Groups:\t \nCapInh:\t0000000000000000\nCapPrm:\t0000000000001000\nCapEff:\t0000000000001000\n\
@@ -255,5 +263,43 @@ mod tests {
         for target in ["/dev/net/tun", "socket:[21]", "socket:[31]"] {
             assert_eq!(judged(target), Verdict::Fail, "{target}");
         }
+    }
+
+    #[test]
+    fn memory_of_control_that_could_be_dumped_is_a_violation() {
+        let sealed = Process::sealed(65_528, 0);
+        assert_eq!(judge_memory(&sealed).verdict(), Verdict::Pass);
+        assert_eq!(judge_memory(&Process::sealed(65_528, 65_528)).verdict(), Verdict::Fail);
+        let raised = "Max core file size        0                    unlimited            bytes\n";
+        let limits = Ok(raised.into());
+        assert_eq!(judge_memory(&Process { limits, ..sealed.clone() }).verdict(), Verdict::Fail);
+        let dump_filter = Ok("00000033\n".into());
+        assert_eq!(judge_memory(&Process { dump_filter, ..sealed }).verdict(), Verdict::Fail);
+    }
+
+    #[test]
+    fn memory_of_the_starter_that_could_be_dumped_or_is_traced_is_a_violation() {
+        let sealed = Process::sealed(0, 0);
+        assert_eq!(judge_starter_memory(&sealed).verdict(), Verdict::Pass);
+        let dump_filter = Ok("00000033\n".into());
+        let dumped = Process { dump_filter, ..sealed.clone() };
+        assert_eq!(judge_starter_memory(&dumped).verdict(), Verdict::Fail);
+        let status = sealed.threads.as_ref().unwrap()[0].replace("TracerPid:\t0", "TracerPid:\t9");
+        let traced = Process { threads: Ok(vec![status]), ..sealed.clone() };
+        assert_eq!(judge_starter_memory(&traced).verdict(), Verdict::Fail);
+        let threads = Err(Unread::new("the threads", "planted"));
+        assert_eq!(judge_starter_memory(&Process { threads, ..sealed }).verdict(), Verdict::Warn);
+    }
+
+    #[test]
+    fn process_that_the_gateway_does_not_know_is_a_violation() {
+        let judged = |pid| {
+            let kin = [Kinship { pid, parent: 70, numbers: vec![pid], name: "sh".into() }];
+            let mut finding = Finding::default();
+            judge_kin(&kin, &[70, 71, 72], &mut finding);
+            finding.verdict()
+        };
+        assert_eq!(judged(71), Verdict::Pass);
+        assert_eq!(judged(73), Verdict::Fail);
     }
 }

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use tacit_forwarder::seal::USER;
 
 use super::{
-    check::{Check, Finding},
+    check::{Check, Finding, Verdict},
+    control::SYS_ADMIN,
     evidence::Evidence,
     process::{Descriptor, Process, field, inode_of, limit},
     reading,
@@ -74,7 +75,16 @@ pub(super) static CHECKS: &[Check] = &[
         id: "forwarder-namespaces",
         meaning: "It has an empty root directory, and a network, processes and shared memory of its own.",
         by_hand: "ls -l /proc/{forwarder}/ns /proc/{control}/ns; ls /proc/{forwarder}/root; cat /proc/{forwarder}/net/dev",
-        judge: judge_namespaces,
+        judge: |evidence| {
+            let mut finding = Finding::default();
+            judge_namespaces(
+                &evidence.forwarder,
+                &evidence.control,
+                &evidence.starter,
+                &mut finding,
+            );
+            finding
+        },
     },
     Check {
         id: "forwarder-tracer",
@@ -312,8 +322,12 @@ fn pieces(smaps: &str) -> impl Iterator<Item = Piece<'_>> {
     })
 }
 
-fn judge_dumps(process: &Process, finding: &mut Finding) {
-    judge_owner(process, finding);
+/// Judges whether a core dump would hold memory of the process.
+pub(super) fn judge_dumps(process: &Process, finding: &mut Finding) {
+    // Root's files belong to root in any case; there the filter alone tells.
+    if process.is_roots() != Some(true) {
+        judge_owner(process, finding);
+    }
     match &process.dump_filter {
         Ok(filter) => {
             let filter = filter.trim();
@@ -323,8 +337,8 @@ fn judge_dumps(process: &Process, finding: &mut Finding) {
     };
 }
 
-/// Judges whether a process's memory may be dumped; of root's processes nobody can tell by this.
-pub(super) fn judge_owner(process: &Process, finding: &mut Finding) {
+/// Judges whether memory of a process that is not root's may be dumped.
+fn judge_owner(process: &Process, finding: &mut Finding) {
     match &process.files_owner {
         Ok(0) => finding
             .pass("its files in /proc belong to root, as those of a process that is not dumpable"),
@@ -335,19 +349,22 @@ pub(super) fn judge_owner(process: &Process, finding: &mut Finding) {
     };
 }
 
-fn judge_namespaces(evidence: &Evidence) -> Finding {
-    let (forwarder, control) = (&evidence.forwarder, &evidence.control);
-    let mut finding = Finding::default();
+/// Judges what the forwarder shares with control; the starter is who could have made it namespaces of its own.
+fn judge_namespaces(
+    forwarder: &Process,
+    control: &Process,
+    starter: &Process,
+    finding: &mut Finding,
+) {
+    // A container without CAP_SYS_ADMIN lends it its own: the rest of the seal holds there too.
+    let sharing = if starter.may(SYS_ADMIN) == Some(true) { Verdict::Fail } else { Verdict::Warn };
     match (&forwarder.namespaces, &control.namespaces) {
         (Ok(own), Ok(controls)) => {
             for (kind, own) in own {
                 let is_apart = controls.get(kind) != Some(own);
                 let than = if is_apart { "its own" } else { "the same as control's" };
-                finding.line(
-                    // A container without CAP_SYS_ADMIN lends it its own: the rest of the seal holds there too.
-                    if is_apart { super::Verdict::Pass } else { super::Verdict::Warn },
-                    format!("{own}, {than}"),
-                );
+                let verdict = if is_apart { Verdict::Pass } else { sharing };
+                finding.line(verdict, format!("{own}, {than}"));
             }
         }
         (Err(unread), _) | (_, Err(unread)) => {
@@ -356,15 +373,16 @@ fn judge_namespaces(evidence: &Evidence) -> Finding {
     }
     match &forwarder.root {
         Ok(names) if names.is_empty() => finding.pass("its root directory is empty"),
-        Ok(names) => finding.warn(format!("its root directory has {} entries", names.len())),
+        Ok(names) => {
+            finding.line(sharing, format!("its root directory has {} entries", names.len()))
+        }
         Err(unread) => finding.warn(unread.to_string()),
     };
-    finding
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{super::check::Verdict, *};
+    use super::*;
 
     const SEALED: &str = "Name:\tworker-0\nTracerPid:\t0\nUid:\t65529\t65529\t65529\t65529\n\
         Gid:\t65529\t65529\t65529\t65529\nGroups:\t \nCapInh:\t0000000000000000\nCapPrm:\t0000000000000000\n\
@@ -517,5 +535,47 @@ mod tests {
             assert!(finding.texts(Verdict::Fail)[0].contains("55d0c5000000"), "{planted}");
         }
         assert_eq!(judged("").verdict(), Verdict::Fail, "nothing shown is nothing proven");
+    }
+    fn status(capabilities: &str) -> super::super::reading::Reading<Vec<String>> {
+        Ok(vec![format!("Uid:\t0\t0\t0\t0\nCapEff:\t{capabilities}\n")])
+    }
+
+    #[test]
+    fn shared_namespace_is_a_violation_where_the_starter_could_have_made_one() {
+        let (sealed, control) = (Process::sealed(USER, 0), Process::sealed(65_528, 0));
+        let starter =
+            |capabilities| Process { threads: status(capabilities), ..Process::sealed(0, 0) };
+        let judged = |forwarder: &Process, starter: &Process| {
+            let mut finding = Finding::default();
+            judge_namespaces(forwarder, &control, starter, &mut finding);
+            finding.verdict()
+        };
+        let (able, unable) = (starter("00000000002041e0"), starter("00000000000041e0"));
+        assert_eq!(judged(&sealed, &able), Verdict::Pass);
+        assert_eq!(judged(&sealed, &unable), Verdict::Pass);
+        for kind in sealed.namespaces.as_ref().unwrap().keys() {
+            let mut sharing = sealed.clone();
+            let theirs = control.namespaces.as_ref().unwrap()[kind].clone();
+            sharing.namespaces.as_mut().unwrap().insert(kind, theirs);
+            assert_eq!(judged(&sharing, &able), Verdict::Fail, "{kind}");
+            assert_eq!(judged(&sharing, &unable), Verdict::Warn, "{kind}");
+        }
+        let mut rooted = sealed.clone();
+        rooted.root = Ok(vec!["/etc".into()]);
+        assert_eq!(judged(&rooted, &able), Verdict::Fail);
+        assert_eq!(judged(&rooted, &unable), Verdict::Warn);
+    }
+
+    #[test]
+    fn dump_with_memory_is_a_violation() {
+        let judged = |process: &Process| {
+            let mut finding = Finding::default();
+            judge_dumps(process, &mut finding);
+            finding.verdict()
+        };
+        let sealed = Process::sealed(USER, 0);
+        assert_eq!(judged(&sealed), Verdict::Pass);
+        assert_eq!(judged(&Process::sealed(USER, USER)), Verdict::Fail);
+        assert_eq!(judged(&Process { dump_filter: Ok("33".into()), ..sealed }), Verdict::Fail);
     }
 }

@@ -143,7 +143,7 @@ fn judge_swaps(swaps: &[Swap], finding: &mut Finding) {
 /// What decides whether a process leaves a core dump.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Dumps {
-    /// Whether its memory may be dumped at all; unknown of root's processes.
+    /// Whether its memory may be dumped at all; of root's processes nobody can tell.
     is_dumpable: Option<bool>,
     /// Whether a dump would hold no memory.
     is_empty: bool,
@@ -154,16 +154,12 @@ struct Dumps {
 impl Dumps {
     fn of(process: &Process) -> Self {
         let limits = process.limits.as_deref().unwrap_or_default();
-        let runs_as_root = process.threads.as_ref().is_ok_and(|threads| {
-            threads
-                .first()
-                .and_then(|status| super::process::field(status, "Uid"))
-                .is_some_and(|words| words[1] == "0")
-        });
         let filter = process.dump_filter.as_deref().unwrap_or("?");
         Self {
-            is_dumpable: (!runs_as_root)
-                .then(|| process.files_owner.as_ref().is_ok_and(|owner| *owner != 0)),
+            is_dumpable: match (process.is_roots(), &process.files_owner) {
+                (Some(false), Ok(owner)) => Some(*owner != 0),
+                _ => None,
+            },
             is_empty: is_zero(&[filter.trim()]),
             limit: limit(limits, "Max core file size").map(|(soft, _)| soft.into()),
         }
@@ -281,6 +277,20 @@ mod tests {
         assert_eq!(judged("|/usr/lib/systemd/systemd-coredump %P", &sealed), Verdict::Pass);
         let root = Dumps { is_dumpable: None, ..unlimited };
         assert_eq!(judged("core", &root), Verdict::Fail, "of root's processes nobody can tell");
+    }
+
+    #[test]
+    fn dump_of_root_that_would_hold_no_memory_is_no_violation() {
+        let judged = |process: &Process| {
+            let pattern = "|/usr/lib/systemd/systemd-coredump %P";
+            verdict(|finding| judge_core(pattern, "starter", &Dumps::of(process), finding))
+        };
+        let starter = Process::sealed(0, 0);
+        assert_eq!(judged(&starter), Verdict::Pass);
+        let dump_filter = Ok("00000033\n".into());
+        assert_eq!(judged(&Process { dump_filter, ..starter.clone() }), Verdict::Fail);
+        let dump_filter = Err(reading::Unread::new("coredump_filter", "planted"));
+        assert_eq!(judged(&Process { dump_filter, ..starter }), Verdict::Fail);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::reading::{self, Reading, Unread};
 const NAMESPACES: [&str; 6] = ["cgroup", "ipc", "mnt", "net", "pid", "uts"];
 
 /// What the kernel says of a process.
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Process {
     /// Its number, as this process sees it.
     pub(super) pid: u32,
@@ -60,6 +61,42 @@ impl Process {
             descriptors: descriptors(&proc),
             namespaces: namespaces(&proc),
             root: root(&proc),
+        }
+    }
+
+    /// Whether it is root's; unknown of one that cannot be read.
+    pub(super) fn is_roots(&self) -> Option<bool> {
+        let status = self.threads.as_ref().ok()?.first()?;
+        Some(*field(status, "Uid")?.get(1)? == "0")
+    }
+
+    /// Whether a thread of it has a capability, by its bit; unknown of one that cannot be read.
+    pub(super) fn may(&self, capability: u64) -> Option<bool> {
+        let threads = self.threads.as_ref().ok()?;
+        let effective =
+            |status: &String| u64::from_str_radix(field(status, "CapEff")?.first()?, 16).ok();
+        let sets: Option<Vec<u64>> = threads.iter().map(effective).collect();
+        Some(sets?.iter().any(|bits| bits & capability != 0))
+    }
+
+    /// A process without rights of `user`, sealed, as the kernel reports it.
+    #[cfg(test)]
+    pub(super) fn sealed(user: u32, files_owner: u32) -> Self {
+        let status = format!(
+            "TracerPid:\t0\nUid:\t{user}\t{user}\t{user}\t{user}\nCapEff:\t0000000000000000\n"
+        );
+        let limits = "Max core file size        0                    0                    bytes\n";
+        let namespace = |kind| (kind, format!("{kind}:[{user}]"));
+        Self {
+            pid: 70,
+            threads: Ok(vec![status]),
+            limits: Ok(limits.into()),
+            memory: Ok(String::new()),
+            dump_filter: Ok("00000000\n".into()),
+            files_owner: Ok(files_owner),
+            descriptors: Ok(Vec::new()),
+            namespaces: Ok(NAMESPACES.into_iter().map(namespace).collect()),
+            root: Ok(Vec::new()),
         }
     }
 }
@@ -127,9 +164,9 @@ pub(super) struct Kinship {
     /// Its number here.
     pub(super) pid: u32,
     /// Its parent's number here.
-    parent: u32,
+    pub(super) parent: u32,
     /// Its number in each process namespace that it is in, the outermost first.
-    numbers: Vec<u32>,
+    pub(super) numbers: Vec<u32>,
     /// Its name.
     pub(super) name: String,
 }
