@@ -1,6 +1,7 @@
 //! The gateway's log: what it may say, where it goes, and what is in it.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::{Read, Seek, SeekFrom},
     net::IpAddr,
@@ -43,7 +44,11 @@ pub(super) static CHECKS: &[Check] = &[
         by_hand: "grep -E '([0-9]+\\.){3}[0-9]+|@|[A-Za-z0-9+/]{43}=' /proc/{control}/fd/2",
         judge: |evidence| {
             reading::judge(&evidence.log.text, |text, finding| {
-                judge_content(text.as_deref(), &evidence.facts, finding);
+                let Some(text) = text else {
+                    judge_unread(&evidence.log.destination, finding);
+                    return;
+                };
+                judge_content(text, &evidence.facts, finding);
             })
         },
     },
@@ -131,28 +136,32 @@ struct Journal {
     forwards_to: Vec<String>,
 }
 
-/// Where journald looks for settings, the later ones going before.
-const JOURNAL_SETTINGS: [&str; 5] = [
-    "usr/lib/systemd/journald.conf.d",
-    "run/systemd/journald.conf.d",
-    "etc/systemd/journald.conf",
-    "etc/systemd/journald.conf.d",
-    "run/systemd/journald@.conf.d",
-];
+/// Where systemd's programs look for settings, the earlier ones going before.
+const SETTINGS_DIRS: [&str; 4] =
+    ["etc/systemd", "run/systemd", "usr/local/lib/systemd", "usr/lib/systemd"];
+
+/// Reads a program's settings below `root` as systemd does: the first main file, then all drop-ins in the order of
+/// their names, wherever they are. Of those with the same name only the first counts.
+fn settings(root: &Path, name: &str) -> String {
+    let dirs = SETTINGS_DIRS.map(|dir| root.join(dir));
+    let main = dirs.iter().find_map(|dir| reading::text(dir.join(name)).ok());
+    let mut drop_ins = BTreeMap::new();
+    for dir in &dirs {
+        let files = reading::directory(dir.join(format!("{name}.d"))).unwrap_or_default();
+        for file in files.into_iter().filter(|file| file.extension().is_some_and(|it| it == "conf"))
+        {
+            drop_ins.entry(file.file_name().map(ToOwned::to_owned)).or_insert(file);
+        }
+    }
+    // One that is /dev/null says nothing, and hides others of its name.
+    let drop_ins = drop_ins.values().filter_map(|file| reading::text(file).ok());
+    main.into_iter().chain(drop_ins).collect::<Vec<_>>().join("\n")
+}
 
 impl Journal {
     /// Reads journald's settings below `root`.
     fn read(root: &Path) -> Self {
-        let mut texts = Vec::new();
-        for place in JOURNAL_SETTINGS.map(|place| root.join(place)) {
-            let files = if place.is_dir() {
-                reading::directory(&place).unwrap_or_default()
-            } else {
-                vec![place]
-            };
-            texts.extend(files.iter().filter_map(|file| reading::text(file).ok()));
-        }
-        let text = texts.join("\n");
+        let text = settings(root, "journald.conf");
         let has_syslog = root.join("run/systemd/journal/syslog").exists();
         Self::of(&text, root.join("var/log/journal").exists(), has_syslog)
     }
@@ -227,11 +236,15 @@ fn tail(pid: u32) -> Reading<String> {
     read().map_err(|error| Unread::new("the log", error))
 }
 
-fn judge_content(text: Option<&str>, facts: &AuditFacts, finding: &mut Finding) {
-    let Some(text) = text else {
-        finding.pass("the log is no file, so it was not read; its fields are a fixed list");
-        return;
+/// Judges a log that is no file, so that this program did not read it.
+fn judge_unread(destination: &Destination, finding: &mut Finding) {
+    match destination {
+        Destination::Nowhere => finding.pass("there is no log to read"),
+        _ => finding.warn("the log is no file, so it was not read; its fields are a fixed list"),
     };
+}
+
+fn judge_content(text: &str, facts: &AuditFacts, finding: &mut Finding) {
     let own: Vec<IpAddr> = facts.listen.iter().map(std::net::SocketAddr::ip).collect();
     let lines = text.lines().count();
     finding.pass(format!("{lines} lines were read"));
@@ -305,13 +318,29 @@ mod tests {
     #[test]
     fn settings_of_the_journal_are_read_in_their_order() {
         let root = tempfile::tempdir().unwrap();
-        let place = |path: &str| root.path().join(path);
-        fs::create_dir_all(place("etc/systemd/journald.conf.d")).unwrap();
-        fs::write(place("etc/systemd/journald.conf"), "[Journal]\nStorage=persistent\n").unwrap();
-        assert!(Journal::read(root.path()).is_kept);
-        fs::write(place("etc/systemd/journald.conf.d/50-x.conf"), "[Journal]\nStorage=volatile\n")
-            .unwrap();
-        assert!(!Journal::read(root.path()).is_kept);
+        let is_kept_with = |path: &str, storage: &str| {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, format!("[Journal]\nStorage={storage}\n")).unwrap();
+            Journal::read(root.path()).is_kept
+        };
+        assert!(is_kept_with("usr/lib/systemd/journald.conf", "persistent"));
+        assert!(!is_kept_with("etc/systemd/journald.conf", "volatile"), "the first main file");
+        let (vendors, own) = ("usr/lib/systemd/journald.conf.d", "etc/systemd/journald.conf.d");
+        assert!(is_kept_with(&format!("{vendors}/50-x.conf"), "persistent"), "before a main file");
+        assert!(!is_kept_with(&format!("{own}/50-x.conf"), "none"), "instead of the vendor's");
+        assert!(is_kept_with(&format!("{vendors}/60-x.conf"), "persistent"), "the later name");
+        assert!(!is_kept_with("run/systemd/journald.conf.d/70-x.conf", "volatile"));
+        assert!(!is_kept_with(&format!("{own}/80-x.disabled"), "persistent"), "no .conf");
+    }
+
+    #[test]
+    fn log_that_was_not_read_is_told() {
+        let judged = |destination| verdict(|finding| judge_unread(&destination, finding));
+        assert_eq!(judged(Destination::Journal), Verdict::Warn);
+        assert_eq!(judged(Destination::Terminal), Verdict::Warn);
+        assert_eq!(judged(Destination::Other("pipe:[7]".into())), Verdict::Warn);
+        assert_eq!(judged(Destination::Nowhere), Verdict::Pass);
     }
 
     #[test]
