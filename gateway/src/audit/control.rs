@@ -5,7 +5,7 @@ use super::{
     evidence::Evidence,
     forwarder::{expect_limit, expect_of_all, is_zero, judge_dumps, judge_threads, judge_tracer},
     process::{Descriptor, Kinship, Process, inode_of},
-    reading,
+    reading::{self, Reading},
 };
 
 /// The checks of this family.
@@ -59,6 +59,8 @@ pub(super) static CHECKS: &[Check] = &[
         judge: |evidence| {
             reading::judge(&evidence.control.descriptors, |descriptors, finding| {
                 judge_descriptors(descriptors, &Sockets::of(evidence), finding);
+                expect_read(&evidence.network.udp, finding);
+                expect_read(&evidence.network.packet, finding);
             })
         },
     },
@@ -147,6 +149,13 @@ fn judge_starter_memory(starter: &Process) -> Finding {
         }
     }
     finding
+}
+
+/// Says of a table that it was not read, without which nobody knows what a socket is.
+fn expect_read(table: &Reading<String>, finding: &mut Finding) {
+    if let Err(unread) = table {
+        finding.warn(unread.to_string());
+    }
 }
 
 /// Inodes of the sockets that see packets.
@@ -263,6 +272,17 @@ mod tests {
         for target in ["/dev/net/tun", "socket:[21]", "socket:[31]"] {
             assert_eq!(judged(target), Verdict::Fail, "{target}");
         }
+    }
+
+    #[test]
+    fn table_that_was_not_read_is_told() {
+        let judged = |table| {
+            let mut finding = Finding::default();
+            expect_read(&table, &mut finding);
+            finding.verdict()
+        };
+        assert_eq!(judged(Ok(String::new())), Verdict::Pass);
+        assert_eq!(judged(Err(Unread::new("/proc/net/udp", "planted"))), Verdict::Warn);
     }
 
     #[test]

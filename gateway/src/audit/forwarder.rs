@@ -175,7 +175,8 @@ impl<'a> Sockets<'a> {
     fn of(evidence: &'a Evidence) -> Self {
         let network = &evidence.network;
         Self {
-            udp: network.udp.iter().flat_map(|table| udp_ports(table)).collect(),
+            // One that is not known is none of the gateway's: the forwarder may not have it.
+            udp: network.udp.as_deref().map(|table| udp_ports(table).collect()).unwrap_or_default(),
             sequenced: network.unix.as_ref().map(|table| sequenced(table)).unwrap_or_default(),
             ports: evidence.facts.listen.iter().map(std::net::SocketAddr::port).collect(),
         }
@@ -188,9 +189,9 @@ pub(super) fn inodes_of_ports(evidence: &Evidence) -> Vec<&str> {
     udp.into_iter().filter(|(_, port)| ports.contains(port)).map(|(inode, _)| inode).collect()
 }
 
-/// Inode and local port of each line of `/proc/net/udp` or `/proc/net/udp6`.
+/// Inode and local port of each line of `/proc/net/udp` and `/proc/net/udp6`, whose head lines have none.
 fn udp_ports(table: &str) -> impl Iterator<Item = (&str, u16)> {
-    table.lines().skip(1).filter_map(|line| {
+    table.lines().filter_map(|line| {
         let words: Vec<&str> = line.split_whitespace().collect();
         let (_, port) = words.get(1)?.rsplit_once(':')?;
         Some((*words.get(9)?, u16::from_str_radix(port, 16).ok()?))

@@ -189,11 +189,18 @@ async fn filters(route: &Connection<Route>, interface: u32) -> nlink::Result<Vec
     let mut filters = Vec::new();
     for parent in parents {
         let parent = TcHandle::from_raw(parent);
-        // What has no filters of its own refuses the question.
-        let found = route.get_filters_by_parent_index(interface, parent).await.unwrap_or_default();
-        filters.extend(found.iter().filter_map(read_filter));
+        match route.get_filters_by_parent_index(interface, parent).await {
+            Ok(found) => filters.extend(found.iter().filter_map(read_filter)),
+            Err(refused) if has_no_filters(&refused) => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok(filters)
+}
+
+/// Whether the kernel refused to list filters because there is no such hook or class, or it can have none.
+fn has_no_filters(refused: &nlink::Error) -> bool {
+    refused.is_not_found() || refused.is_invalid_argument() || refused.is_not_supported()
 }
 
 /// Reads a filter; one without options, or with a hash table's size, is only the head of a list.
@@ -263,6 +270,16 @@ mod tests {
         assert_eq!(Link::parse(&mut &message[..]).unwrap().lower, Some(5));
         message.extend(nested(ifla::LINK_NETNSID, &0_u32.to_ne_bytes()));
         assert_eq!(Link::parse(&mut &message[..]).unwrap().lower, None);
+    }
+
+    #[test]
+    fn filters_that_could_not_be_listed_are_not_none() {
+        for errno in [libc::ENOENT, libc::EINVAL, libc::EOPNOTSUPP] {
+            assert!(has_no_filters(&nlink::Error::from_errno(-errno)), "{errno}");
+        }
+        for errno in [libc::EPERM, libc::ENOBUFS, libc::ENOMEM] {
+            assert!(!has_no_filters(&nlink::Error::from_errno(-errno)), "{errno}");
+        }
     }
 
     #[test]

@@ -10,8 +10,8 @@ use super::{
 
 /// The texts of `/proc/net` and the switches of `/proc/sys/net`.
 pub(super) struct Network {
-    /// `udp` and `udp6`.
-    pub(super) udp: Vec<String>,
+    /// `udp` and `udp6`, if there is IPv6.
+    pub(super) udp: Reading<String>,
     /// `unix`.
     pub(super) unix: Reading<String>,
     /// `packet`.
@@ -29,9 +29,8 @@ pub(super) struct Network {
 impl Network {
     /// Reads the network namespace of this process.
     pub(super) fn read(links: &Reading<Links>) -> Self {
-        let udp = ["/proc/net/udp", "/proc/net/udp6"].map(reading::text);
         Self {
-            udp: udp.into_iter().flatten().collect(),
+            udp: both_families("udp"),
             unix: reading::text("/proc/net/unix"),
             packet: reading::text("/proc/net/packet"),
             netlink: reading::text("/proc/net/netlink"),
@@ -40,6 +39,13 @@ impl Network {
             switches: switches(links),
         }
     }
+}
+
+/// The table of both families' sockets of a kind; a kernel without IPv6 has the first only.
+fn both_families(kind: &str) -> Reading<String> {
+    let table = reading::text(format!("/proc/net/{kind}"))?;
+    let other = reading::text_if_there(format!("/proc/net/{kind}6"))?.unwrap_or_default();
+    Ok(table + &other)
 }
 
 fn packet_listeners() -> Reading<Vec<(&'static str, String)>> {
