@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, path::Path, time::Duration};
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 use tacit_messages::UnixSeconds;
 
-use crate::{StoreError, inventory, times::time_column};
+use crate::{PastItsTime, StoreError, inventory, retention};
 
 /// How long a look waits for somebody who writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -17,8 +17,8 @@ pub struct Inspection {
     pub columns: BTreeSet<(String, String)>,
     /// Kind and name of what acts by itself: triggers and views.
     pub programs: Vec<(String, String)>,
-    /// How many sessions ended at `latest_end` or before.
-    pub old_sessions: u64,
+    /// What a purge should have removed.
+    pub past_its_time: PastItsTime,
 }
 
 impl Inspection {
@@ -35,16 +35,23 @@ impl Inspection {
 
     /// Looks into the store in `path`, and changes nothing.
     ///
+    /// Past their time are sessions that ended at `latest_end` or before with what was kept for them only, and
+    /// quarantines that were over at `latest_quarantine`.
+    ///
     /// # Errors
     /// [`StoreError::Database`]
-    pub async fn of(path: &Path, latest_end: UnixSeconds) -> Result<Self, StoreError> {
+    pub async fn of(
+        path: &Path,
+        latest_end: UnixSeconds,
+        latest_quarantine: UnixSeconds,
+    ) -> Result<Self, StoreError> {
         let options = SqliteConnectOptions::new()
             .filename(path)
             .read_only(true)
             .busy_timeout(BUSY_TIMEOUT)
             .disable_statement_logging();
         let mut connection = options.connect().await?;
-        let looked = look(&mut connection, latest_end).await;
+        let looked = look(&mut connection, latest_end, latest_quarantine).await;
         let _ = connection.close().await;
         Ok(looked?)
     }
@@ -53,6 +60,7 @@ impl Inspection {
 async fn look(
     connection: &mut SqliteConnection,
     latest_end: UnixSeconds,
+    latest_quarantine: UnixSeconds,
 ) -> Result<Inspection, sqlx::Error> {
     let columns: Vec<(String, String)> = sqlx::query_as(
         "SELECT tables.name, columns.name FROM sqlite_schema AS tables, pragma_table_xinfo(tables.name) AS columns
@@ -64,11 +72,8 @@ async fn look(
         sqlx::query_as("SELECT type, name FROM sqlite_schema WHERE type NOT IN ('table', 'index')")
             .fetch_all(&mut *connection)
             .await?;
-    let old_sessions: i64 =
-        sqlx::query_scalar("SELECT COUNT(*) FROM sessions WHERE ended_at <= $1")
-            .bind(time_column(latest_end))
-            .fetch_one(&mut *connection)
-            .await?;
+    let past_its_time =
+        retention::count_past(&mut *connection, latest_end, latest_quarantine).await?;
     let columns = columns.into_iter().collect();
-    Ok(Inspection { columns, programs, old_sessions: old_sessions.unsigned_abs() })
+    Ok(Inspection { columns, programs, past_its_time })
 }

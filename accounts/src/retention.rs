@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sqlx::SqliteExecutor;
 use tacit_messages::UnixSeconds;
 
 use crate::{
@@ -41,24 +42,7 @@ impl Store {
         keep_sessions: Duration,
         now: UnixSeconds,
     ) -> Result<PastItsTime, StoreError> {
-        let latest_end = time_column(now.minus(keep_sessions));
-        let (sessions, former_numbers, quarantines): (i64, i64, i64) = sqlx::query_as(
-            "SELECT
-                (SELECT COUNT(*) FROM sessions WHERE ended_at <= $1),
-                (SELECT COUNT(*) FROM rotated_devices
-                    WHERE former_id NOT IN (SELECT device_id FROM sessions WHERE ended_at IS NULL OR ended_at > $1)
-                    AND device_id IN (SELECT id FROM devices WHERE created_at <= $1)),
-                (SELECT COUNT(*) FROM freed_addresses WHERE quarantined_until <= $2)",
-        )
-        .bind(latest_end)
-        .bind(time_column(now))
-        .fetch_one(self.reader())
-        .await?;
-        Ok(PastItsTime {
-            sessions: sessions.unsigned_abs(),
-            former_numbers: former_numbers.unsigned_abs(),
-            quarantines: quarantines.unsigned_abs(),
-        })
+        Ok(count_past(self.reader(), now.minus(keep_sessions), now).await?)
     }
 
     /// Removes sessions that ended `keep_sessions` ago or earlier, and what was kept for them only.
@@ -131,4 +115,30 @@ impl Store {
             after = *last;
         }
     }
+}
+
+/// Counts sessions that ended at `latest_end` or before, what is kept for them only, and quarantines over at
+/// `latest_quarantine`.
+pub(crate) async fn count_past(
+    database: impl SqliteExecutor<'_>,
+    latest_end: UnixSeconds,
+    latest_quarantine: UnixSeconds,
+) -> Result<PastItsTime, sqlx::Error> {
+    let (sessions, former_numbers, quarantines): (i64, i64, i64) = sqlx::query_as(
+        "SELECT
+            (SELECT COUNT(*) FROM sessions WHERE ended_at <= $1),
+            (SELECT COUNT(*) FROM rotated_devices
+                WHERE former_id NOT IN (SELECT device_id FROM sessions WHERE ended_at IS NULL OR ended_at > $1)
+                AND device_id IN (SELECT id FROM devices WHERE created_at <= $1)),
+            (SELECT COUNT(*) FROM freed_addresses WHERE quarantined_until <= $2)",
+    )
+    .bind(time_column(latest_end))
+    .bind(time_column(latest_quarantine))
+    .fetch_one(database)
+    .await?;
+    Ok(PastItsTime {
+        sessions: sessions.unsigned_abs(),
+        former_numbers: former_numbers.unsigned_abs(),
+        quarantines: quarantines.unsigned_abs(),
+    })
 }

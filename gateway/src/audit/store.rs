@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use tacit_accounts::Inspection;
+use tacit_accounts::{Inspection, PastItsTime};
 use tacit_messages::UnixSeconds;
 
 use super::{
@@ -27,11 +27,11 @@ pub(super) static CHECKS: &[Check] = &[
     },
     Check {
         id: "store-retention",
-        meaning: "No session is kept for longer than the operator says.",
-        by_hand: "sqlite3 -readonly {store} \"SELECT datetime(min(ended_at), 'unixepoch') FROM sessions\"",
+        meaning: "No session is kept for longer than the operator says, nor what is kept only for sessions or for a time.",
+        by_hand: "sqlite3 -readonly {store} \"SELECT datetime(min(ended_at), 'unixepoch') FROM sessions; SELECT datetime(min(quarantined_until), 'unixepoch') FROM freed_addresses; SELECT former_id FROM rotated_devices WHERE former_id NOT IN (SELECT device_id FROM sessions)\"",
         judge: |evidence| {
             reading::judge(&evidence.store.inspection, |inspection, finding| {
-                judge_retention(inspection.old_sessions, evidence.facts.keep_sessions, finding);
+                judge_retention(inspection.past_its_time, evidence.facts.keep_sessions, finding);
             })
         },
     },
@@ -75,8 +75,10 @@ async fn inspect(facts: &AuditFacts, root: &Path) -> Reading<Inspection> {
         return Err(unread(&"it is in another mount namespace; run this where the gateway runs"));
     }
     let kept = Duration::from_secs(u64::from(facts.keep_sessions) * 24 * 60 * 60);
-    let latest_end = UnixSeconds::now().minus(kept + UNTIL_PURGED);
-    Inspection::of(path, latest_end).await.map_err(|error| unread(&error))
+    let latest_quarantine = UnixSeconds::now().minus(UNTIL_PURGED);
+    Inspection::of(path, latest_quarantine.minus(kept), latest_quarantine)
+        .await
+        .map_err(|error| unread(&error))
 }
 
 fn identity(path: &Path) -> io::Result<(u64, u64)> {
@@ -106,12 +108,19 @@ fn judge_schema(inspection: &Inspection, finding: &mut Finding) {
     }
 }
 
-fn judge_retention(old_sessions: u64, days: u32, finding: &mut Finding) {
+fn judge_retention(past: PastItsTime, days: u32, finding: &mut Finding) {
+    let PastItsTime { sessions, former_numbers, quarantines } = past;
+    let ago = format!("more than {days} days, and one until the purge, ago");
+    finding.expect(sessions == 0, format!("{sessions} sessions ended {ago}"));
     finding.expect(
-        old_sessions == 0,
+        former_numbers == 0,
         format!(
-            "{old_sessions} sessions ended more than {days} days, and one until the purge, ago"
+            "{former_numbers} former numbers of devices are kept for sessions that ended {ago}"
         ),
+    );
+    finding.expect(
+        quarantines == 0,
+        format!("{quarantines} quarantines of addresses were over more than a day ago"),
     );
 }
 
@@ -199,6 +208,20 @@ mod tests {
     fn trigger_is_a_violation() {
         let trigger = ("trigger".into(), "copy_sessions".into());
         assert_eq!(schema(|store| store.programs.push(trigger)), Verdict::Fail);
+    }
+
+    #[test]
+    fn row_past_its_time_is_a_violation() {
+        let judged = |past| {
+            let mut finding = Finding::default();
+            judge_retention(past, 30, &mut finding);
+            finding.verdict()
+        };
+        let nothing = PastItsTime::default();
+        assert_eq!(judged(nothing), Verdict::Pass);
+        assert_eq!(judged(PastItsTime { sessions: 1, ..nothing }), Verdict::Fail);
+        assert_eq!(judged(PastItsTime { former_numbers: 1, ..nothing }), Verdict::Fail);
+        assert_eq!(judged(PastItsTime { quarantines: 1, ..nothing }), Verdict::Fail);
     }
 
     #[test]
