@@ -1,6 +1,10 @@
 //! Parts of the kernel that watch and record what programs or the network do: its tracer and its audit.
 
-use std::{fmt::Display, path::Path, time::Duration};
+use std::{
+    fmt::Display,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use nlink::netlink::{Audit, Connection};
 use tokio::time::timeout;
@@ -15,7 +19,7 @@ pub(super) static CHECKS: &[Check] = &[
     Check {
         id: "kernel-tracing",
         meaning: "The kernel's tracer records nothing of the network or of system calls.",
-        by_hand: "cd /sys/kernel/tracing && cat current_tracer set_event kprobe_events uprobe_events",
+        by_hand: "cd /sys/kernel/tracing && cat current_tracer set_event kprobe_events uprobe_events; cat instances/*/{current_tracer,set_event}",
         judge: |evidence| {
             reading::judge(&evidence.watchers.tracer, |tracer, finding| {
                 judge_tracer(tracer.as_ref(), finding);
@@ -46,9 +50,18 @@ impl Watchers {
 /// The kernel's tracer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Tracer {
+    /// The first is the kernel's own; who wants one for himself makes another.
+    instances: Vec<Instance>,
+    probes: String,
+}
+
+/// A buffer that the kernel traces into.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Instance {
+    /// Its name and a slash; nothing for the kernel's own.
+    name: String,
     current: String,
     events: String,
-    probes: String,
 }
 
 /// Where it can be read.
@@ -62,11 +75,23 @@ impl Tracer {
             return Ok(None);
         };
         let probes = |name| reading::text_if_there(dir.join(name)).map(Option::unwrap_or_default);
+        let others = reading::directory(dir.join("instances"))?;
+        let instances = std::iter::once(Instance::read(dir, String::new()));
+        let named = |other: &PathBuf| {
+            let name = other.file_name().unwrap_or_default().to_string_lossy();
+            Instance::read(other, format!("{name}/"))
+        };
         Ok(Some(Self {
-            current: reading::text(dir.join("current_tracer"))?,
-            events: reading::text(dir.join("set_event"))?,
+            instances: instances.chain(others.iter().map(named)).collect::<Reading<_>>()?,
             probes: probes("kprobe_events")? + &probes("uprobe_events")?,
         }))
+    }
+}
+
+impl Instance {
+    fn read(dir: &Path, name: String) -> Reading<Self> {
+        let (current, events) = (dir.join("current_tracer"), dir.join("set_event"));
+        Ok(Self { name, current: reading::text(current)?, events: reading::text(events)? })
     }
 }
 
@@ -90,30 +115,36 @@ const TELLING_GROUPS: [&str; 15] = [
 ];
 
 fn judge_tracer(tracer: Option<&Tracer>, finding: &mut Finding) {
-    let Some(Tracer { current, events, probes }) = tracer else {
+    let Some(Tracer { instances, probes }) = tracer else {
         finding.warn("tracefs is not mounted here, so nobody can read what is traced: mount -t tracefs none /sys/kernel/tracing");
         return;
     };
+    for instance in instances {
+        judge_instance(instance, finding);
+    }
+    let probes = probes.lines().filter(|line| !line.trim().is_empty()).count();
+    finding.line(
+        if probes == 0 { Verdict::Pass } else { Verdict::Warn },
+        format!("{probes} probes are set"),
+    );
+}
+
+fn judge_instance(Instance { name, current, events }: &Instance, finding: &mut Finding) {
     let current = current.trim();
     finding.line(
         if current == "nop" { Verdict::Pass } else { Verdict::Fail },
-        format!("current_tracer: {current}"),
+        format!("{name}current_tracer: {current}"),
     );
     let events: Vec<&str> = events.lines().filter(|line| !line.trim().is_empty()).collect();
     let tells =
         |event: &&&str| TELLING_GROUPS.contains(&event.split(':').next().unwrap_or_default());
     for event in events.iter().filter(tells) {
-        finding.fail(format!("set_event: {event}"));
+        finding.fail(format!("{name}set_event: {event}"));
     }
     let others = events.iter().filter(|event| !tells(event)).count();
     finding.line(
         if others == 0 { Verdict::Pass } else { Verdict::Warn },
-        format!("{others} events of other groups"),
-    );
-    let probes = probes.lines().filter(|line| !line.trim().is_empty()).count();
-    finding.line(
-        if probes == 0 { Verdict::Pass } else { Verdict::Warn },
-        format!("{probes} probes are set"),
+        format!("{name}set_event: {others} events of other groups"),
     );
 }
 
@@ -265,10 +296,27 @@ mod tests {
     use super::*;
 
     fn tracer(current: &str, events: &str, probes: &str) -> Verdict {
-        let (current, events, probes) = (current.into(), events.into(), probes.into());
+        let own = Instance { name: String::new(), current: current.into(), events: events.into() };
         let mut finding = Finding::default();
-        judge_tracer(Some(&Tracer { current, events, probes }), &mut finding);
+        let tracer = Tracer { instances: vec![own], probes: probes.into() };
+        judge_tracer(Some(&tracer), &mut finding);
         finding.verdict()
+    }
+
+    #[test]
+    fn packets_traced_in_an_instance_of_its_own_are_a_violation() {
+        let judged = |current: &str, events: &str| {
+            let quiet = Instance { current: "nop\n".into(), ..Instance::default() };
+            let own =
+                Instance { name: "spy/".into(), current: current.into(), events: events.into() };
+            let mut finding = Finding::default();
+            let tracer = Tracer { instances: vec![quiet, own], probes: String::new() };
+            judge_tracer(Some(&tracer), &mut finding);
+            finding.verdict()
+        };
+        assert_eq!(judged("nop\n", ""), Verdict::Pass);
+        assert_eq!(judged("function\n", ""), Verdict::Fail);
+        assert_eq!(judged("nop\n", "net:net_dev_xmit\n"), Verdict::Fail);
     }
 
     #[test]
