@@ -239,9 +239,14 @@ const QUEUE: &str = "TUN queue";
 const UDP: &str = "UDP socket of the gateway's port";
 const WAKE: &str = "eventfd";
 
+/// Whether a descriptor is a queue of the tunnel interface.
+pub(super) fn is_queue(descriptor: &Descriptor, interface: &str) -> bool {
+    descriptor.target.ends_with("/net/tun")
+        && field(&descriptor.info, "iff") == Some(vec![interface])
+}
+
 fn kind(descriptor: &Descriptor, sockets: &Sockets<'_>, interface: &str) -> Option<&'static str> {
-    let is_queue = descriptor.target == "/dev/net/tun" || descriptor.target.ends_with("/net/tun");
-    if is_queue && field(&descriptor.info, "iff") == Some(vec![interface]) {
+    if is_queue(descriptor, interface) {
         return Some(QUEUE);
     }
     if descriptor.target == "anon_inode:[eventfd]" {

@@ -3,6 +3,7 @@
 use super::{
     check::{Check, Finding, Verdict},
     evidence::Evidence,
+    forwarder::is_queue,
     links::{Link, Links, Watched},
     process, reading,
 };
@@ -19,6 +20,30 @@ pub(super) static CHECKS: &[Check] = &[
                     judge_packet_sockets(table, links, finding);
                 });
                 *finding = judged;
+            })
+        },
+    },
+    Check {
+        id: "raw-sockets",
+        meaning: "Nobody gets copies of clients' datagrams by a raw socket.",
+        by_hand: "ss -w -a -p; cat /proc/net/raw /proc/net/raw6",
+        judge: |evidence| {
+            reading::judge(&evidence.network.raw, |table, finding| {
+                judge_raw_sockets(table, finding);
+            })
+        },
+    },
+    Check {
+        id: "tunnel-queues",
+        meaning: "No process but the forwarder has a queue of the tunnel interface, out of which packets come.",
+        by_hand: "ip -d link show {tunnel}; grep -l 'iff:.*{tunnel}' /proc/[0-9]*/fdinfo/*",
+        judge: |evidence| {
+            with_links(evidence, |links, finding| {
+                let tunnel = evidence.facts.interface.as_str();
+                *finding = reading::judge(&evidence.forwarder.descriptors, |all, finding| {
+                    let own = all.iter().filter(|one| is_queue(one, tunnel)).count();
+                    judge_queues(links.by_name(tunnel), own, finding);
+                });
             })
         },
     },
@@ -106,6 +131,43 @@ impl<'a> PacketSocket<'a> {
             inode: words.get(8)?,
         })
     }
+}
+
+fn judge_raw_sockets(table: &str, finding: &mut Finding) {
+    let mut sockets = 0;
+    for RawSocket { protocol, inode } in table.lines().filter_map(RawSocket::read) {
+        sockets += 1;
+        if protocol == libc::IPPROTO_UDP as u32 {
+            let holder = process::holder_of_socket(inode);
+            finding.fail(format!("raw socket of {holder}: it sees clients' datagrams"));
+        }
+    }
+    finding.pass(format!("{sockets} raw sockets; those of other protocols see no UDP"));
+}
+
+/// A line of `/proc/net/raw` or `/proc/net/raw6`, where the protocol stands for the local port.
+struct RawSocket<'a> {
+    protocol: u32,
+    inode: &'a str,
+}
+
+impl<'a> RawSocket<'a> {
+    fn read(line: &'a str) -> Option<Self> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let (_, protocol) = words.get(1)?.rsplit_once(':')?;
+        Some(Self { protocol: u32::from_str_radix(protocol, 16).ok()?, inode: words.get(9)? })
+    }
+}
+
+/// Judges whether the tunnel interface has more queues than the forwarder's `own`.
+fn judge_queues(tunnel: Option<&Link>, own: usize, finding: &mut Finding) {
+    match tunnel.map(|tunnel| tunnel.queues) {
+        Some(Some(queues)) => finding.expect(
+            queues as usize == own,
+            format!("{queues} queues of the interface, {own} of them the forwarder's"),
+        ),
+        _ => finding.warn("this kernel does not say how many queues the interface has"),
+    };
 }
 
 fn judge_programs(links: &Links, finding: &mut Finding) {
@@ -244,6 +306,31 @@ mod tests {
             assert_eq!(packet_socket(protocol, 3), Verdict::Pass, "{protocol}");
         }
         assert_eq!(packet_socket("88cc", 2), Verdict::Pass, "neighbours are no customers");
+    }
+
+    #[test]
+    fn raw_socket_of_udp_is_a_violation() {
+        let judged = |protocol: &str| {
+            let table = format!(
+                "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n\
+                 1: 00000000:{protocol} 00000000:0000 07 00000000:00000000 00:00000000 00000000 0 0 4711 2 00000000aaaa 0\n"
+            );
+            verdict(|_, finding| judge_raw_sockets(&table, finding), |_| {})
+        };
+        assert_eq!(judged("0011"), Verdict::Fail);
+        assert_eq!(judged("0001"), Verdict::Pass, "pings");
+        assert_eq!(judged("00FF"), Verdict::Pass, "one that only sends");
+    }
+
+    #[test]
+    fn queue_that_is_not_the_forwarders_is_a_violation() {
+        let judged = |queues, own| {
+            let link = Link { queues, ..Link::default() };
+            verdict(|_, finding| judge_queues(Some(&link), own, finding), |_| {})
+        };
+        assert_eq!(judged(Some(2), 2), Verdict::Pass);
+        assert_eq!(judged(Some(3), 2), Verdict::Fail);
+        assert_eq!(judged(None, 2), Verdict::Warn);
     }
 
     #[test]

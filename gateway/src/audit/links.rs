@@ -25,6 +25,9 @@ mod ifla {
     pub(super) const LINK_NETNSID: u16 = 37;
     pub(super) const XDP: u16 = 43;
     pub(super) const INFO_KIND: u16 = 1;
+    pub(super) const INFO_DATA: u16 = 2;
+    /// `IFLA_TUN_NUM_QUEUES` and `IFLA_TUN_NUM_DISABLED_QUEUES`.
+    pub(super) const TUN_QUEUES: [u16; 2] = [8, 9];
     pub(super) const XDP_ATTACHED: u16 = 2;
 }
 
@@ -45,6 +48,8 @@ pub(super) struct Link {
     pub(super) promiscuity: u32,
     /// Whether an XDP program is attached.
     pub(super) has_xdp: bool,
+    /// How many queues programs have open, if it is a TUN device with more than one.
+    pub(super) queues: Option<u32>,
 }
 
 impl FromNetlink for Link {
@@ -64,6 +69,7 @@ impl FromNetlink for Link {
                 ifla::LINKINFO => {
                     let found = attribute(payload, ifla::INFO_KIND).map(get::string);
                     link.kind = found.and_then(Result::ok).unwrap_or_default().into();
+                    link.queues = queues(&link.kind, payload);
                 }
                 ifla::XDP => {
                     let attached = attribute(payload, ifla::XDP_ATTACHED);
@@ -85,6 +91,14 @@ impl FromNetlink for Link {
 
 /// Bytes of `struct ifinfomsg`.
 const HEADER_LEN: usize = 16;
+
+/// How many queues an interface's `IFLA_LINKINFO` tells of; only the TUN driver's are programs' own.
+fn queues(kind: &str, info: &[u8]) -> Option<u32> {
+    let data = attribute(info, ifla::INFO_DATA).filter(|_| kind == "tun")?;
+    let counts: Option<Vec<u32>> =
+        ifla::TUN_QUEUES.iter().map(|count| attribute(data, *count).map(number)).collect();
+    Some(counts?.iter().sum())
+}
 
 fn number(bytes: &[u8]) -> u32 {
     bytes.first_chunk().map_or(0, |bytes| u32::from_ne_bytes(*bytes))
@@ -147,6 +161,11 @@ impl Links {
     pub(super) fn uplinks(&self, tunnel: &str) -> Vec<&str> {
         let names = self.watched.iter().map(|watched| watched.link.name.as_str());
         names.filter(|name| *name != tunnel).collect()
+    }
+
+    /// The interface with that name.
+    pub(super) fn by_name(&self, name: &str) -> Option<&Link> {
+        self.all.iter().find(|link| link.name == name)
     }
 
     /// The interface with that number.
@@ -261,6 +280,15 @@ mod tests {
             ..Link::default()
         };
         assert_eq!(link, expected);
+    }
+
+    #[test]
+    fn queues_of_a_tun_device_are_counted_with_those_at_rest() {
+        let counts = [nested(8, &2_u32.to_ne_bytes()), nested(9, &1_u32.to_ne_bytes())].concat();
+        let data = nested(ifla::INFO_DATA, &counts);
+        assert_eq!(queues("tun", &data), Some(3));
+        assert_eq!(queues("vxlan", &data), None);
+        assert_eq!(queues("tun", &nested(ifla::INFO_DATA, &nested(3, &[1]))), None);
     }
 
     #[test]

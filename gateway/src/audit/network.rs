@@ -12,6 +12,8 @@ use super::{
 pub(super) struct Network {
     /// `udp` and `udp6`, if there is IPv6.
     pub(super) udp: Reading<String>,
+    /// `raw` and `raw6`, if there is IPv6.
+    pub(super) raw: Reading<String>,
     /// `unix`.
     pub(super) unix: Reading<String>,
     /// `packet`.
@@ -31,6 +33,7 @@ impl Network {
     pub(super) fn read(links: &Reading<Links>) -> Self {
         Self {
             udp: both_families("udp"),
+            raw: both_families("raw"),
             unix: reading::text("/proc/net/unix"),
             packet: reading::text("/proc/net/packet"),
             netlink: reading::text("/proc/net/netlink"),
