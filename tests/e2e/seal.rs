@@ -147,7 +147,9 @@ fn forwarder_memory_is_locked_kept_out_of_dumps_and_never_both_writable_and_exec
     let lab = Lab::new(0);
     let gateway = Gateway::start(&lab);
     let forwarder = Process::forwarder(&lab, &gateway);
-    assert_eq!(forwarder.read("coredump_filter").trim(), "00000000");
+    for process in [&forwarder, &Process::control(&lab, &gateway)] {
+        assert_eq!(process.read("coredump_filter").trim(), "00000000");
+    }
     // The files of a process that cannot be dumped belong to root.
     assert_eq!(fs::metadata(forwarder.0.join("maps")).unwrap().uid(), 0);
     let maps = forwarder.read("maps");

@@ -45,6 +45,18 @@ fn store_that_holds_more_than_it_may_is_seen() {
              VALUES (4711, 1, 1, x'00', 1, 2)",
             "DELETE FROM sessions WHERE id = 4711",
         ),
+        (
+            "store-retention",
+            "INSERT INTO freed_addresses (address_offset, quarantined_until) VALUES (4711, 1)",
+            "DELETE FROM freed_addresses WHERE address_offset = 4711",
+        ),
+        (
+            "store-retention",
+            "INSERT INTO devices (id, account_id, name, public_key, preshared_key, address_offset, created_at)
+             VALUES (4711, 1, 'x', zeroblob(32), x'00', 4711, 1);
+             INSERT INTO rotated_devices (former_id, device_id) VALUES (4710, 4711)",
+            "DELETE FROM rotated_devices WHERE former_id = 4710; DELETE FROM devices WHERE id = 4711",
+        ),
     ];
     for (id, plant, remove) in planted {
         audited.sees(id, || execute(gateway, plant), |()| execute(gateway, remove));

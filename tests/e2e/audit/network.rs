@@ -26,6 +26,8 @@ fn whoever_watches_an_interface_is_seen() {
             &format!("tc qdisc del dev {interface} clsact"),
         );
     }
+    audited.sees("raw-sockets", || plants::raw_socket(&lab.gateway), drop);
+    audited.sees("tunnel-queues", || plants::queue(&lab.gateway, "tacit0"), drop);
     for kind in ["macvlan", "macvtap"] {
         audited.sees_lines(
             "interface-mirrors",

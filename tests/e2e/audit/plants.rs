@@ -1,7 +1,11 @@
 //! Violations that are made by system calls.
-#![expect(unsafe_code, reason = "bpf(2) and packet sockets of a protocol have no safe binding")]
+#![expect(
+    unsafe_code,
+    reason = "bpf(2), TUN queues and sockets of a protocol have no safe binding"
+)]
 
 use std::{
+    fs::File,
     io,
     net::{Ipv4Addr, UdpSocket},
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
@@ -85,6 +89,32 @@ pub(super) fn packet_socket(namespace: &Namespace, interface: &str) -> OwnedFd {
         let bound = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), len) };
         assert_eq!(bound, 0, "{}", io::Error::last_os_error());
         socket
+    })
+}
+
+/// A socket that sees every UDP datagram to this host.
+pub(super) fn raw_socket(namespace: &Namespace) -> OwnedFd {
+    namespace.within(|| {
+        // SAFETY: no memory is passed.
+        checked(unsafe { libc::socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_UDP) })
+    })
+}
+
+/// A queue of a TUN device, out of which some of its packets come.
+pub(super) fn queue(namespace: &Namespace, interface: &str) -> File {
+    namespace.within(|| {
+        let queue = File::options().read(true).write(true).open("/dev/net/tun").unwrap();
+        // SAFETY: all-zero bytes are a request of this type.
+        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+        for (to, from) in request.ifr_name.iter_mut().zip(interface.bytes()) {
+            *to = from as libc::c_char;
+        }
+        let flags = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR | libc::IFF_MULTI_QUEUE;
+        request.ifr_ifru.ifru_flags = flags as libc::c_short;
+        // SAFETY: the request is alive and of the type that the driver reads.
+        let attached = unsafe { libc::ioctl(queue.as_raw_fd(), libc::TUNSETIFF, &raw mut request) };
+        assert_eq!(attached, 0, "{}", io::Error::last_os_error());
+        queue
     })
 }
 
