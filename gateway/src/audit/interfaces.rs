@@ -104,7 +104,9 @@ fn judge_packet_sockets(table: &str, links: &Links, finding: &mut Finding) {
         };
         if is_watched && SEES_PACKETS.contains(&socket.protocol) {
             watching += 1;
-            finding.fail(said("it sees IP packets"));
+            finding.fail(said(
+                "it sees IP packets (if it is a DHCP client's: give the interface a fixed address)",
+            ));
         } else if is_watched {
             finding.pass(said("it sees no IP packet"));
         }
