@@ -22,10 +22,10 @@ use crate::{
 /// How `compare` measures.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
-    /// Rounds; the table shows medians
-    #[arg(long, default_value_t = 3)]
-    rounds: usize,
-    /// One round of short loads, in under three minutes
+    /// Rounds; the table shows medians [default: 3, or 1 if quick]
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Short loads, and one round unless told otherwise: in under three minutes
     #[arg(long)]
     quick: bool,
     /// Another server: its name and the command to which the interface name is added
@@ -93,15 +93,18 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     ensure!(!subjects.is_empty(), "--only names none of the servers");
     let loads: Vec<_> =
         loads(options.quick).into_iter().filter(|(name, _)| name.contains(&options.load)).collect();
-    let rounds = if options.quick { 1 } else { options.rounds };
+    let rounds = options.rounds.unwrap_or(if options.quick { 1 } else { 3 });
     let bar = ProgressBar::new((rounds * subjects.len() * loads.len()) as u64);
     bar.set_style(ProgressStyle::with_template(
         "{elapsed_precise} [{wide_bar}] {pos}/{len} {msg}",
     )?);
     let place = if options.unpinned { "unpinned" } else { "server on one core, load on the other" };
     let mut report = Report::new(format!("{place}, medians of {rounds} rounds"));
-    for _ in 0..rounds {
-        for subject in &subjects {
+    for round in 0..rounds {
+        // Who comes first changes, or what drifts within a round would favour one.
+        let mut turn: Vec<&Subject> = subjects.iter().collect();
+        turn.rotate_left(round % subjects.len());
+        for subject in turn {
             measure(subject, &loads, options, &bar, &mut report)
                 .with_context(|| format!("measuring {}", subject.name))?;
         }
