@@ -34,19 +34,22 @@ impl Descriptors {
 /// Bytes leave by the first four rules only: into the tunnel, out of a UDP socket, as a message to control, and as
 /// a number to the own eventfd. No descriptor can be made, so the ones named here are what they were at the start,
 /// and no memory can be mapped or made executable.
+///
+/// Reading lets nothing out, so it may be from any of them. The kernel then knows the answer beforehand, which saves a
+/// filter's run for each packet that comes out of the tunnel.
 #[must_use]
 pub fn allowed(descriptors: &Descriptors) -> Vec<Rule> {
     let Descriptors { link, wake, tun, udp } = descriptors;
-    let read_from = [&tun[..], &[*wake]].concat();
     vec![
         on(libc::SYS_writev, tun),
         on(libc::SYS_sendmsg, udp),
         on(libc::SYS_sendto, &[*link]),
         on(libc::SYS_write, &[*wake]),
-        on(libc::SYS_read, &read_from),
-        on(libc::SYS_recvmmsg, udp),
-        on(libc::SYS_recvfrom, &[*link]),
         on(libc::SYS_close, &[*link]),
+        // Reading.
+        any(libc::SYS_read),
+        any(libc::SYS_recvmmsg),
+        any(libc::SYS_recvfrom),
         // Waiting. `restart_syscall` goes on with a wait after SIGCONT.
         any(libc::SYS_ppoll),
         any(libc::SYS_futex),

@@ -233,14 +233,11 @@ fn bytes_leave_by_the_calls_meant_for_a_descriptor_only() {
         ("write to the link", libc::SYS_write, link),
         ("writev to the link", libc::SYS_writev, link),
         ("sendmsg to the link", libc::SYS_sendmsg, link),
-        ("recvmmsg from the link", libc::SYS_recvmmsg, link),
         ("write to the tunnel", libc::SYS_write, tun),
         ("sendto on the tunnel", libc::SYS_sendto, tun),
         ("sendmsg on the tunnel", libc::SYS_sendmsg, tun),
-        ("recvfrom the tunnel", libc::SYS_recvfrom, tun),
         ("close the tunnel", libc::SYS_close, tun),
         ("writev to the eventfd", libc::SYS_writev, |given| &given.wake),
-        ("read from the link", libc::SYS_read, link),
     ];
     for (name, number, choice) in attempts {
         let attempt = |given: &Given| {
