@@ -6,8 +6,10 @@ use tacit_keys::DataKeys;
 use tacit_messages::UnixSeconds;
 
 use crate::{
-    EmailAddress, EmailError, Store, StoreError,
-    personal::{email_hash, open_email, seal_email},
+    EmailAddress, EmailError, HashedPassword, ServiceName, Store, StoreError,
+    personal::{PASSWORD, email_hash, open_email, seal_email},
+    services,
+    staff_log::{DataKind, Deed},
     store::Write,
     times::{read_time, time_column},
 };
@@ -41,7 +43,7 @@ impl Confirmation {
         }
     }
 
-    fn read(column: &str) -> Result<Self, StoreError> {
+    pub(crate) fn read(column: &str) -> Result<Self, StoreError> {
         [Self::OfAge, Self::ResponsibleAdult]
             .into_iter()
             .find(|confirmation| confirmation.as_str() == column)
@@ -95,7 +97,7 @@ pub struct Account {
     pub confirmation: Confirmation,
     /// When it was made, and with it the confirmation given.
     pub created_at: UnixSeconds,
-    /// When its service ends, or `None` if it runs without end.
+    /// When its last service ends, or `None` if one runs without end. In 1970 if it has none.
     pub service_until: Option<UnixSeconds>,
     /// How many devices it has.
     pub devices: u32,
@@ -120,25 +122,14 @@ impl Store {
         let mut write = self.write().await?;
         let keys = self.keys();
         check_email_is_new(&mut write, &keys, email).await?;
-        // The address is sealed for its row, whose number is known only once there is one.
-        let id: i64 = sqlx::query_scalar(
-            "INSERT INTO accounts (email, email_hash, confirmation, created_at, service_until)
-             VALUES (x'', $1, $2, $3, $4) RETURNING id",
-        )
-        .bind(email_hash(keys.current(), email))
-        .bind(confirmation.as_str())
-        .bind(time_column(now))
-        .bind(service_until.map(time_column))
-        .fetch_one(write.connection())
-        .await?;
-        sqlx::query("UPDATE accounts SET email = $1 WHERE id = $2")
-            .bind(seal_email(keys.current(), AccountId(id), email))
-            .bind(id)
-            .execute(write.connection())
-            .await?;
+        let account = NewAccount { email, confirmation, created_at: now, password: None };
+        let id = account.insert(&mut write, &keys).await?;
+        services::put(&mut write, id, &ServiceName::default(), service_until).await?;
+        let data = &[DataKind::Email, DataKind::Confirmation, DataKind::Services];
+        self.note(&mut write, Deed::on(id, "account add", data), now).await?;
         write.commit().await?;
         Ok(Account {
-            id: AccountId(id),
+            id,
             email: email.clone(),
             confirmation,
             created_at: now,
@@ -156,7 +147,7 @@ impl Store {
         let rows: Vec<AccountRow> = sqlx::query_as(
             "SELECT id, email, confirmation, created_at, service_until,
                 (SELECT COUNT(*) FROM devices WHERE devices.account_id = accounts.id)
-             FROM accounts ORDER BY id",
+             FROM accounts WHERE cancelled_at IS NULL ORDER BY id",
         )
         .fetch_all(self.reader())
         .await?;
@@ -195,7 +186,7 @@ impl Store {
             let row = sqlx::query_as(
                 "SELECT id, email, confirmation, created_at, service_until,
                     (SELECT COUNT(*) FROM devices WHERE devices.account_id = accounts.id)
-                 FROM accounts WHERE id = $1 OR email_hash = $2",
+                 FROM accounts WHERE (id = $1 OR email_hash = $2) AND cancelled_at IS NULL",
             )
             .bind(id)
             .bind(email_hash)
@@ -230,20 +221,110 @@ fn email_hashes(keys: &DataKeys, email: &EmailAddress) -> Vec<Vec<u8>> {
     hashes
 }
 
-async fn check_email_is_new(
+/// The account with this address.
+pub(crate) async fn find_email(
     write: &mut Write,
     keys: &DataKeys,
     email: &EmailAddress,
-) -> Result<(), StoreError> {
+) -> Result<Option<AccountId>, StoreError> {
     for hash in email_hashes(keys, email) {
-        let taken: Option<i64> =
+        let found: Option<i64> =
             sqlx::query_scalar("SELECT id FROM accounts WHERE email_hash = $1")
                 .bind(hash)
                 .fetch_optional(write.connection())
                 .await?;
-        if taken.is_some() {
-            return Err(StoreError::EmailTaken);
+        if let Some(id) = found {
+            return Ok(Some(AccountId(id)));
         }
     }
-    Ok(())
+    Ok(None)
+}
+
+pub(crate) async fn check_email_is_new(
+    write: &mut Write,
+    keys: &DataKeys,
+    email: &EmailAddress,
+) -> Result<(), StoreError> {
+    let taken = find_email(write, keys, email).await?;
+    if taken.is_some() { Err(StoreError::EmailTaken) } else { Ok(()) }
+}
+
+/// The account's address.
+pub(crate) async fn email_of(
+    write: &mut Write,
+    keys: &DataKeys,
+    account: AccountId,
+) -> Result<EmailAddress, StoreError> {
+    let sealed: Vec<u8> = sqlx::query_scalar("SELECT email FROM accounts WHERE id = $1")
+        .bind(account.0)
+        .fetch_one(write.connection())
+        .await?;
+    open_email(keys, account, &sealed)
+}
+
+/// Puts another address in the place of the account's, and returns that.
+pub(crate) async fn set_email(
+    write: &mut Write,
+    keys: &DataKeys,
+    account: AccountId,
+    email: &EmailAddress,
+) -> Result<EmailAddress, StoreError> {
+    let former = email_of(write, keys, account).await?;
+    sqlx::query("UPDATE accounts SET email = $1, email_hash = $2 WHERE id = $3")
+        .bind(seal_email(keys.current(), account, email))
+        .bind(email_hash(keys.current(), email))
+        .bind(account.0)
+        .execute(write.connection())
+        .await?;
+    Ok(former)
+}
+
+/// What the account's customer confirmed, and when.
+pub(crate) async fn confirmation_of(
+    write: &mut Write,
+    account: AccountId,
+) -> Result<(Confirmation, UnixSeconds), StoreError> {
+    let (confirmation, created_at): (String, i64) =
+        sqlx::query_as("SELECT confirmation, created_at FROM accounts WHERE id = $1")
+            .bind(account.0)
+            .fetch_one(write.connection())
+            .await?;
+    Ok((Confirmation::read(&confirmation)?, read_time(created_at)))
+}
+
+/// An account that is being made. It has no service yet.
+pub(crate) struct NewAccount<'a> {
+    pub(crate) email: &'a EmailAddress,
+    pub(crate) confirmation: Confirmation,
+    pub(crate) created_at: UnixSeconds,
+    pub(crate) password: Option<&'a HashedPassword>,
+}
+
+impl NewAccount<'_> {
+    pub(crate) async fn insert(
+        self,
+        write: &mut Write,
+        keys: &DataKeys,
+    ) -> Result<AccountId, StoreError> {
+        // Values are sealed for their row, whose number is known only once there is one.
+        let id: i64 = sqlx::query_scalar(
+            "INSERT INTO accounts (email, email_hash, confirmation, created_at, service_until)
+             VALUES ($1, $2, $3, $4, 0) RETURNING id",
+        )
+        .bind(Vec::<u8>::new())
+        .bind(email_hash(keys.current(), self.email))
+        .bind(self.confirmation.as_str())
+        .bind(time_column(self.created_at))
+        .fetch_one(write.connection())
+        .await?;
+        let key = keys.current();
+        let password = self.password.map(|password| PASSWORD.seal_text(key, id, password.expose()));
+        sqlx::query("UPDATE accounts SET email = $1, password = $2 WHERE id = $3")
+            .bind(seal_email(key, AccountId(id), self.email))
+            .bind(password)
+            .bind(id)
+            .execute(write.connection())
+            .await?;
+        Ok(AccountId(id))
+    }
 }

@@ -14,6 +14,7 @@ use crate::{
     addresses::read_offset,
     personal::{open_preshared_key, seal_preshared_key},
     printable::is_printable,
+    staff_log::{DataKind, Deed},
     store::Write,
     times::{read_time, time_column},
 };
@@ -143,6 +144,7 @@ impl Store {
         .bind(time_column(now))
         .execute(write.connection())
         .await?;
+        self.note(&mut write, Deed::on(account, "device add", &[DataKind::Devices]), now).await?;
         write.commit().await?;
         Ok(self.device(id, account, name.clone(), public_key, offset, now))
     }
@@ -204,6 +206,8 @@ impl Store {
             .bind(id_column(id))
             .execute(write.connection())
             .await?;
+        let deed = Deed::on(account, "device rotate", &[DataKind::Devices]);
+        self.note(&mut write, deed, now).await?;
         write.make_scrub_due().await?;
         write.commit().await?;
         Ok((former, self.device(id, account, name.clone(), public_key, offset, now)))
@@ -227,6 +231,8 @@ impl Store {
             .execute(write.connection())
             .await?;
         addresses::free(&mut write, offset, now).await?;
+        let deed = Deed::on(account, "device remove", &[DataKind::Devices]);
+        self.note(&mut write, deed, now).await?;
         write.make_scrub_due().await?;
         write.commit().await?;
         Ok(id)
@@ -281,7 +287,7 @@ impl Store {
     async fn check_room(&self, write: &mut Write, account: AccountId) -> Result<(), StoreError> {
         let devices: Option<i64> = sqlx::query_scalar(
             "SELECT (SELECT COUNT(*) FROM devices WHERE devices.account_id = accounts.id)
-             FROM accounts WHERE id = $1",
+             FROM accounts WHERE id = $1 AND cancelled_at IS NULL",
         )
         .bind(account.0)
         .fetch_optional(write.connection())
@@ -334,7 +340,7 @@ pub(crate) fn id_column(id: DeviceId) -> i64 {
     i64::try_from(id.0).unwrap_or(i64::MAX)
 }
 
-fn read_id(column: i64) -> DeviceId {
+pub(crate) fn read_id(column: i64) -> DeviceId {
     DeviceId(column.unsigned_abs())
 }
 

@@ -70,6 +70,24 @@ pub enum StoreError {
     /// The account has no device of this name, or no device has this number.
     #[error("there is no such device; `tacit device list` shows the account's devices")]
     NoSuchDevice,
+    /// The service runs without end.
+    #[error("the service runs without end, so no days can be added to it")]
+    WithoutEnd,
+    /// No link of a letter has this token, or it was followed before, or is too old.
+    #[error("this link was used before or is too old; ask for a new one")]
+    NoSuchLink,
+    /// No unused activation code is this.
+    #[error("there is no such activation code, or it was used before")]
+    NoSuchCode,
+    /// The customer has not agreed to this disclosure.
+    #[error(
+        "the customer has not consented to a disclosure to this recipient, or has withdrawn it; `tacit account show` \
+         shows to whom they have"
+    )]
+    NoConsent,
+    /// The staff log and the register must say who did it.
+    #[error("only a member of the staff can do this")]
+    StaffOnly,
     /// Others read the store all the time, so what was removed may still be in the bytes of its files.
     #[error(
         "what was removed is out of the store's tables, but may still be in the bytes of its files: it is being read all \

@@ -73,7 +73,8 @@ async fn look(
             .fetch_all(&mut *connection)
             .await?;
     let past_its_time =
-        retention::count_past(&mut *connection, latest_end, latest_quarantine).await?;
+        retention::count_past(&mut *connection, latest_end, latest_quarantine, UnixSeconds(0))
+            .await?;
     let columns = columns.into_iter().collect();
     Ok(Inspection { columns, programs, past_its_time })
 }

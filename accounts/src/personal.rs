@@ -11,8 +11,8 @@ use zeroize::Zeroizing;
 
 use crate::{AccountId, EmailAddress, StoreError, devices::id_column};
 
-/// Sealed addresses have lengths in steps of this many bytes, so that a length tells little.
-const EMAIL_STEP: usize = 64;
+/// Sealed texts have lengths in steps of this many bytes, so that a length tells little.
+const TEXT_STEP: usize = 64;
 
 /// A column whose values are sealed.
 #[derive(Clone, Copy)]
@@ -29,6 +29,26 @@ pub(crate) const PRESHARED_KEY: SealedColumn =
     SealedColumn { table: "devices", column: "preshared_key", name: "devices.preshared_key" };
 pub(crate) const CONNECTING_IP: SealedColumn =
     SealedColumn { table: "sessions", column: "connecting_ip", name: "sessions.connecting_ip" };
+
+pub(crate) const PASSWORD: SealedColumn =
+    SealedColumn { table: "accounts", column: "password", name: "accounts.password" };
+pub(crate) const PENDING_EMAIL: SealedColumn =
+    SealedColumn { table: "pending_addresses", column: "email", name: "pending_addresses.email" };
+pub(crate) const PENDING_PASSWORD: SealedColumn = SealedColumn {
+    table: "pending_addresses",
+    column: "password",
+    name: "pending_addresses.password",
+};
+pub(crate) const ARCHIVED: SealedColumn =
+    SealedColumn { table: "archive", column: "value", name: "archive.value" };
+pub(crate) const CONSENT_RECIPIENT: SealedColumn =
+    SealedColumn { table: "consents", column: "recipient", name: "consents.recipient" };
+pub(crate) const REFERENCE: SealedColumn =
+    SealedColumn { table: "disclosures", column: "reference", name: "disclosures.reference" };
+pub(crate) const RECIPIENT: SealedColumn =
+    SealedColumn { table: "disclosures", column: "recipient", name: "disclosures.recipient" };
+pub(crate) const CHAIN_STATE: SealedColumn =
+    SealedColumn { table: "chains", column: "state", name: "chains.state" };
 
 impl SealedColumn {
     pub(crate) const fn place(self, row: i64) -> Place {
@@ -48,11 +68,42 @@ impl SealedColumn {
     }
 }
 
+impl SealedColumn {
+    /// Seals text without a NUL, padded so that its length tells little.
+    pub(crate) fn seal_text(self, key: &DataKey, row: i64, text: &str) -> Vec<u8> {
+        let text = text.as_bytes();
+        let mut padded = Zeroizing::new(vec![0; text.len().max(1).next_multiple_of(TEXT_STEP)]);
+        padded[..text.len()].copy_from_slice(text);
+        key.seal(self.place(row), &padded)
+    }
+
+    /// Opens what [`Self::seal_text`] sealed.
+    pub(crate) fn open_text(
+        self,
+        keys: &DataKeys,
+        row: i64,
+        sealed: &[u8],
+    ) -> Result<Zeroizing<String>, StoreError> {
+        let padded = self.open(keys, row, sealed)?;
+        let len = padded.iter().position(|byte| *byte == 0).unwrap_or(padded.len());
+        let text = std::str::from_utf8(&padded[..len]);
+        text.map(|text| Zeroizing::new(text.to_owned())).map_err(|_| StoreError::Corrupt(self.name))
+    }
+
+    /// Opens an e-mail address.
+    pub(crate) fn open_email(
+        self,
+        keys: &DataKeys,
+        row: i64,
+        sealed: &[u8],
+    ) -> Result<EmailAddress, StoreError> {
+        let text = self.open_text(keys, row, sealed)?;
+        EmailAddress::parse(&text).map_err(|_| StoreError::Corrupt(self.name))
+    }
+}
+
 pub(crate) fn seal_email(key: &DataKey, account: AccountId, email: &EmailAddress) -> Vec<u8> {
-    let text = email.expose().as_bytes();
-    let mut padded = Zeroizing::new(vec![0; text.len().next_multiple_of(EMAIL_STEP)]);
-    padded[..text.len()].copy_from_slice(text);
-    key.seal(EMAIL.place(account.0), &padded)
+    EMAIL.seal_text(key, account.0, email.expose())
 }
 
 pub(crate) fn open_email(
@@ -60,12 +111,7 @@ pub(crate) fn open_email(
     account: AccountId,
     sealed: &[u8],
 ) -> Result<EmailAddress, StoreError> {
-    let padded = EMAIL.open(keys, account.0, sealed)?;
-    let len = padded.iter().position(|byte| *byte == 0).unwrap_or(padded.len());
-    std::str::from_utf8(&padded[..len])
-        .ok()
-        .and_then(|text| EmailAddress::parse(text).ok())
-        .ok_or(StoreError::Corrupt(EMAIL.name))
+    EMAIL.open_email(keys, account.0, sealed)
 }
 
 /// What an account is found by: a hash of its e-mail address that nobody without the key can compute.

@@ -8,8 +8,11 @@ use std::sync::{
 use tacit_keys::{DataKeys, data_key::sealing_key};
 
 use crate::{
-    AccountId, Store, StoreError, data_keys,
-    personal::{CONNECTING_IP, EMAIL, PRESHARED_KEY, SealedColumn, email_hash, open_email},
+    EmailAddress, Store, StoreError, data_keys,
+    personal::{
+        ARCHIVED, CHAIN_STATE, CONNECTING_IP, CONSENT_RECIPIENT, EMAIL, PASSWORD, PENDING_EMAIL,
+        PENDING_PASSWORD, PRESHARED_KEY, RECIPIENT, REFERENCE, SealedColumn, email_hash,
+    },
     store::Write,
 };
 
@@ -42,7 +45,7 @@ struct Pass {
     update: &'static str,
 }
 
-const PASSES: [Pass; 3] = [
+const PASSES: [Pass; 11] = [
     Pass {
         column: EMAIL,
         count: "SELECT COUNT(*) FROM accounts",
@@ -63,6 +66,62 @@ const PASSES: [Pass; 3] = [
         select: "SELECT id, connecting_ip FROM sessions WHERE id > $1 ORDER BY id LIMIT $2",
         others: "SELECT COUNT(*) FROM sessions WHERE substr(connecting_ip, 2, 4) != $1",
         update: "UPDATE sessions SET connecting_ip = $1 WHERE id = $2",
+    },
+    Pass {
+        column: PASSWORD,
+        count: "SELECT COUNT(*) FROM accounts WHERE password IS NOT NULL",
+        select: "SELECT id, password FROM accounts WHERE id > $1 AND password IS NOT NULL ORDER BY id LIMIT $2",
+        others: "SELECT COUNT(*) FROM accounts WHERE substr(password, 2, 4) != $1",
+        update: "UPDATE accounts SET password = $1 WHERE id = $2",
+    },
+    Pass {
+        column: PENDING_EMAIL,
+        count: "SELECT COUNT(*) FROM pending_addresses",
+        select: "SELECT id, email FROM pending_addresses WHERE id > $1 ORDER BY id LIMIT $2",
+        others: "SELECT COUNT(*) FROM pending_addresses WHERE substr(email, 2, 4) != $1",
+        update: "UPDATE pending_addresses SET email = $1 WHERE id = $2",
+    },
+    Pass {
+        column: PENDING_PASSWORD,
+        count: "SELECT COUNT(*) FROM pending_addresses WHERE password IS NOT NULL",
+        select: "SELECT id, password FROM pending_addresses WHERE id > $1 AND password IS NOT NULL ORDER BY id LIMIT $2",
+        others: "SELECT COUNT(*) FROM pending_addresses WHERE substr(password, 2, 4) != $1",
+        update: "UPDATE pending_addresses SET password = $1 WHERE id = $2",
+    },
+    Pass {
+        column: ARCHIVED,
+        count: "SELECT COUNT(*) FROM archive",
+        select: "SELECT id, value FROM archive WHERE id > $1 ORDER BY id LIMIT $2",
+        others: "SELECT COUNT(*) FROM archive WHERE substr(value, 2, 4) != $1",
+        update: "UPDATE archive SET value = $1 WHERE id = $2",
+    },
+    Pass {
+        column: CONSENT_RECIPIENT,
+        count: "SELECT COUNT(*) FROM consents",
+        select: "SELECT id, recipient FROM consents WHERE id > $1 ORDER BY id LIMIT $2",
+        others: "SELECT COUNT(*) FROM consents WHERE substr(recipient, 2, 4) != $1",
+        update: "UPDATE consents SET recipient = $1 WHERE id = $2",
+    },
+    Pass {
+        column: REFERENCE,
+        count: "SELECT COUNT(*) FROM disclosures",
+        select: "SELECT number, reference FROM disclosures WHERE number > $1 ORDER BY number LIMIT $2",
+        others: "SELECT COUNT(*) FROM disclosures WHERE substr(reference, 2, 4) != $1",
+        update: "UPDATE disclosures SET reference = $1 WHERE number = $2",
+    },
+    Pass {
+        column: RECIPIENT,
+        count: "SELECT COUNT(*) FROM disclosures",
+        select: "SELECT number, recipient FROM disclosures WHERE number > $1 ORDER BY number LIMIT $2",
+        others: "SELECT COUNT(*) FROM disclosures WHERE substr(recipient, 2, 4) != $1",
+        update: "UPDATE disclosures SET recipient = $1 WHERE number = $2",
+    },
+    Pass {
+        column: CHAIN_STATE,
+        count: "SELECT COUNT(*) FROM chains",
+        select: "SELECT id, state FROM chains WHERE id > $1 ORDER BY id LIMIT $2",
+        others: "SELECT COUNT(*) FROM chains WHERE substr(state, 2, 4) != $1",
+        update: "UPDATE chains SET state = $1 WHERE id = $2",
     },
 ];
 
@@ -170,7 +229,9 @@ async fn seal_row_anew(
         .execute(write.connection())
         .await?;
     if pass.column.name == EMAIL.name {
-        let email = open_email(keys, AccountId(row), sealed)?;
+        // A cancelled account has no address, and a hash that is found by nothing.
+        let text = pass.column.open_text(keys, row, sealed)?;
+        let Ok(email) = EmailAddress::parse(&text) else { return Ok(()) };
         sqlx::query("UPDATE accounts SET email_hash = $1 WHERE id = $2")
             .bind(email_hash(keys.current(), &email))
             .bind(row)

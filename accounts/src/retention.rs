@@ -6,7 +6,8 @@ use sqlx::SqliteExecutor;
 use tacit_messages::UnixSeconds;
 
 use crate::{
-    Store, StoreError, addresses,
+    Store, StoreError, addresses, archive, cancellation, disclosures, pending, staff_log,
+    store::Write,
     times::{read_time, time_column},
 };
 
@@ -22,7 +23,20 @@ pub struct PastItsTime {
     pub former_numbers: u64,
     /// Quarantines of addresses that are over.
     pub quarantines: u64,
+    /// Former values whose time is over.
+    pub archived: u64,
+    /// Addresses that were not confirmed in time.
+    pub unconfirmed: u64,
+    /// Cancelled accounts that no session and no former value has any more.
+    pub accounts: u64,
+    /// Entries of the staff log.
+    pub staff_entries: u64,
+    /// Entries of the disclosure register.
+    pub disclosures: u64,
 }
+
+/// How long entries of the staff log and the disclosure register are kept unless told otherwise: three years.
+pub const DEFAULT_RECORD_TIME: Duration = Duration::from_secs(3 * 365 * 24 * 60 * 60);
 
 impl PastItsTime {
     /// Whether there is nothing.
@@ -42,7 +56,8 @@ impl Store {
         keep_sessions: Duration,
         now: UnixSeconds,
     ) -> Result<PastItsTime, StoreError> {
-        Ok(count_past(self.reader(), now.minus(keep_sessions), now).await?)
+        let latest_record = now.minus(self.record_time);
+        Ok(count_past(self.reader(), now.minus(keep_sessions), now, latest_record).await?)
     }
 
     /// Removes sessions that ended `keep_sessions` ago or earlier, and what was kept for them only.
@@ -59,22 +74,23 @@ impl Store {
         let latest_end = time_column(now.minus(keep_sessions));
         let sessions = self.remove_sessions(latest_end).await?;
         let mut write = self.write_quickly().await?;
-        // A number that was in use lately may still come with a session that is on its way here.
-        let former_numbers = sqlx::query(
-            "DELETE FROM rotated_devices WHERE former_id NOT IN (SELECT device_id FROM sessions)
-             AND device_id IN (SELECT id FROM devices WHERE created_at <= $1)",
-        )
-        .bind(latest_end)
-        .execute(write.connection())
-        .await?
-        .rows_affected();
-        let quarantines = addresses::end_quarantines(&mut write, now).await?;
-        if former_numbers + quarantines > 0 {
+        let latest_record = now.minus(self.record_time);
+        let removed = PastItsTime {
+            former_numbers: remove_former_numbers(&mut write, latest_end).await?,
+            quarantines: addresses::end_quarantines(&mut write, now).await?,
+            archived: archive::remove_past(&mut write, now).await?,
+            unconfirmed: pending::remove_past(&mut write, now).await?,
+            accounts: cancellation::remove_past(&mut write).await?,
+            staff_entries: staff_log::remove_past(self, &mut write, latest_record).await?,
+            disclosures: disclosures::remove_past(self, &mut write, latest_record).await?,
+            sessions: 0,
+        };
+        if !removed.is_nothing() {
             write.make_scrub_due().await?;
         }
         write.commit().await?;
         self.scrub_if_due().await?;
-        Ok(PastItsTime { sessions, former_numbers, quarantines })
+        Ok(PastItsTime { sessions, ..removed })
     }
 
     /// When the session ended that ended first; `None` if none has.
@@ -117,28 +133,59 @@ impl Store {
     }
 }
 
-/// Counts sessions that ended at `latest_end` or before, what is kept for them only, and quarantines over at
-/// `latest_quarantine`.
+async fn remove_former_numbers(write: &mut Write, latest_end: i64) -> Result<u64, StoreError> {
+    // A number that was in use lately may still come with a session that is on its way here.
+    let removed = sqlx::query(
+        "DELETE FROM rotated_devices WHERE former_id NOT IN (SELECT device_id FROM sessions)
+         AND device_id IN (SELECT id FROM devices WHERE created_at <= $1)",
+    )
+    .bind(latest_end)
+    .execute(write.connection())
+    .await?;
+    Ok(removed.rows_affected())
+}
+
+type Counted = (i64, i64, i64, i64, i64, i64, i64, i64);
+
+/// Counts sessions that ended at `latest_end` or before, what is kept for them only, and and what was
+/// over at `latest_quarantine`; records count from their lists' begin to the last made at `latest_record` or before.
 pub(crate) async fn count_past(
     database: impl SqliteExecutor<'_>,
     latest_end: UnixSeconds,
     latest_quarantine: UnixSeconds,
+    latest_record: UnixSeconds,
 ) -> Result<PastItsTime, sqlx::Error> {
-    let (sessions, former_numbers, quarantines): (i64, i64, i64) = sqlx::query_as(
+    let counted: Counted = sqlx::query_as(
         "SELECT
             (SELECT COUNT(*) FROM sessions WHERE ended_at <= $1),
             (SELECT COUNT(*) FROM rotated_devices
                 WHERE former_id NOT IN (SELECT device_id FROM sessions WHERE ended_at IS NULL OR ended_at > $1)
                 AND device_id IN (SELECT id FROM devices WHERE created_at <= $1)),
-            (SELECT COUNT(*) FROM freed_addresses WHERE quarantined_until <= $2)",
+            (SELECT COUNT(*) FROM freed_addresses WHERE quarantined_until <= $2),
+            (SELECT COUNT(*) FROM archive WHERE keep_until <= $2),
+            (SELECT COUNT(*) FROM pending_addresses WHERE expires_at <= $2),
+            (SELECT COUNT(*) FROM accounts WHERE cancelled_at IS NOT NULL
+                AND NOT EXISTS (SELECT 1 FROM sessions WHERE account_id = accounts.id
+                    AND (ended_at IS NULL OR ended_at > $1))
+                AND NOT EXISTS (SELECT 1 FROM archive WHERE account_id = accounts.id AND keep_until > $2)),
+            (SELECT COUNT(*) FROM staff_log
+                WHERE number < COALESCE((SELECT MIN(number) FROM staff_log WHERE at > $3), number + 1)),
+            (SELECT COUNT(*) FROM disclosures
+                WHERE number < COALESCE((SELECT MIN(number) FROM disclosures WHERE at > $3), number + 1))",
     )
     .bind(time_column(latest_end))
     .bind(time_column(latest_quarantine))
+    .bind(time_column(latest_record))
     .fetch_one(database)
     .await?;
     Ok(PastItsTime {
-        sessions: sessions.unsigned_abs(),
-        former_numbers: former_numbers.unsigned_abs(),
-        quarantines: quarantines.unsigned_abs(),
+        sessions: counted.0.unsigned_abs(),
+        former_numbers: counted.1.unsigned_abs(),
+        quarantines: counted.2.unsigned_abs(),
+        archived: counted.3.unsigned_abs(),
+        unconfirmed: counted.4.unsigned_abs(),
+        accounts: counted.5.unsigned_abs(),
+        staff_entries: counted.6.unsigned_abs(),
+        disclosures: counted.7.unsigned_abs(),
     })
 }

@@ -23,7 +23,9 @@ use tokio::{
     time::sleep,
 };
 
-use crate::{StoreError, TunnelPool, addresses, data_keys};
+use crate::{
+    DEFAULT_ARCHIVE_TIME, DEFAULT_RECORD_TIME, StoreError, TunnelPool, addresses, chain, data_keys,
+};
 
 /// How many devices an account may have unless told otherwise.
 pub const DEFAULT_DEVICE_LIMIT: u32 = 5;
@@ -52,6 +54,12 @@ pub struct Store {
     keys: Arc<RwLock<Arc<DataKeys>>>,
     pub(crate) tunnel_pool: TunnelPool,
     pub(crate) device_limit: u32,
+    /// How long former values are kept.
+    pub(crate) archive_time: Duration,
+    /// How long entries of the staff log and the disclosure register are kept.
+    pub(crate) record_time: Duration,
+    /// Whose changes go to the staff log: the number of their Unix user.
+    pub(crate) staff: Option<u32>,
 }
 
 /// How much the store holds.
@@ -98,11 +106,15 @@ impl Store {
             keys: Arc::new(RwLock::new(Arc::new(keys))),
             tunnel_pool: pool,
             device_limit: DEFAULT_DEVICE_LIMIT,
+            archive_time: DEFAULT_ARCHIVE_TIME,
+            record_time: DEFAULT_RECORD_TIME,
+            staff: None,
         };
         let mut write = store.write().await?;
         // `run` would make this future one that cannot move between threads.
         MIGRATIONS.run_direct(None, write.connection(), false).await?;
         data_keys::adopt(&mut write, &store.keys()).await?;
+        chain::adopt(&mut write, &store.keys()).await?;
         addresses::adopt(&mut write, pool).await?;
         write.commit().await?;
         Ok(store)
@@ -114,12 +126,25 @@ impl Store {
         Self { device_limit: limit, ..self }
     }
 
+    /// Keeps former values for `archive_time` from now on, and entries of staff log and disclosure register for
+    /// `record_time`. Former values that are archived already keep their time.
+    #[must_use]
+    pub fn with_times(self, archive_time: Duration, record_time: Duration) -> Self {
+        Self { archive_time, record_time, ..self }
+    }
+
+    /// The same store in the hands of a member of the staff, whose changes go to the staff log.
+    #[must_use]
+    pub fn for_staff(&self, uid: u32) -> Self {
+        Self { staff: Some(uid), ..self.clone() }
+    }
+
     /// Counts accounts and devices.
     ///
     /// # Errors
     /// [`StoreError::Database`]
     pub async fn counts(&self) -> Result<Counts, StoreError> {
-        let sql = "SELECT (SELECT COUNT(*) FROM accounts), (SELECT COUNT(*) FROM devices)";
+        let sql = "SELECT (SELECT COUNT(*) FROM accounts WHERE cancelled_at IS NULL), (SELECT COUNT(*) FROM devices)";
         let (accounts, devices): (i64, i64) = sqlx::query_as(sql).fetch_one(self.reader()).await?;
         Ok(Counts { accounts: accounts.unsigned_abs(), devices: devices.unsigned_abs() })
     }

@@ -1,10 +1,12 @@
 use std::collections::BTreeSet;
 
 use sqlx::{AssertSqlSafe, SqliteConnection};
-use tacit_accounts::inventory;
+use tacit_accounts::{
+    Basis, Confirmation, DisclosureRequest, Line, Password, PasswordHasher, inventory,
+};
 use tacit_keys::data_key::sealing_key;
 
-use crate::{Fixture, NOW, add_device, data_keys, ip};
+use crate::{Fixture, NOW, add_device, data_keys, email, ip};
 
 #[tokio::test]
 async fn inventory_lists_exactly_the_columns_that_there_are() {
@@ -20,6 +22,25 @@ async fn inventory_lists_exactly_the_columns_that_there_are() {
         columns.into_keys().map(move |column| (table.clone(), column)).collect::<Vec<_>>()
     });
     assert_eq!(listed.collect::<BTreeSet<_>>(), live.into_iter().collect::<BTreeSet<_>>());
+}
+
+/// Fills every column that is sealed.
+async fn one_of_everything(fixture: &Fixture) {
+    let store = &fixture.store;
+    let account = fixture.account().await;
+    let device = add_device(store, account, "phone").await.unwrap();
+    store.session_began(device.id, ip("192.0.2.7"), NOW).await.unwrap();
+    store.change_email(account, &email("ann@example.net"), NOW).await.unwrap();
+    let password = Password::new("thimble-orbit-canvas-7").unwrap();
+    let hashed = PasswordHasher::new().hash(&password).await.unwrap();
+    store.set_password(account, &hashed, NOW).await.unwrap();
+    let confirmation = Confirmation::OfAge;
+    store.begin_registration(&email("b@example.org"), &hashed, confirmation, NOW).await.unwrap();
+    let recipient: Line = "a notary".parse().unwrap();
+    store.give_consent(account, &recipient, NOW).await.unwrap();
+    let (basis, reference) = (Basis::Consent, recipient.clone());
+    let request = DisclosureRequest { account, basis, reference, recipient, secret_until: None };
+    store.for_staff(7).disclose(&request, NOW).await.unwrap();
 }
 
 /// How many values of a column there are, and how many of them are in the form of a sealed one.
@@ -41,9 +62,7 @@ async fn count_sealed(
 #[tokio::test]
 async fn values_are_sealed_where_the_inventory_says_so_and_nowhere_else() {
     let fixture = Fixture::new().await;
-    let account = fixture.account().await;
-    let device = add_device(&fixture.store, account, "phone").await.unwrap();
-    fixture.store.session_began(device.id, ip("192.0.2.7"), NOW).await.unwrap();
+    one_of_everything(&fixture).await;
     let mut database = fixture.database().await;
     for (table, columns) in inventory() {
         for (name, column) in columns {

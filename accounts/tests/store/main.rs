@@ -4,9 +4,11 @@
 
 mod accounts;
 mod allocation;
+mod chains;
 mod devices;
 mod inventory;
 mod opening;
+mod people;
 mod reseal;
 mod retention;
 mod sealing;

@@ -1,0 +1,104 @@
+//! What a customer's access hangs on: the password, and the epoch that ends visits of the site.
+
+use tacit_messages::UnixSeconds;
+
+use crate::{
+    AccountId, AccountSelector, EmailAddress, HashedPassword, Letter, Store, StoreError,
+    accounts::email_of,
+    personal::PASSWORD,
+    services::hold_account,
+    staff_log::{DataKind, Deed},
+};
+
+/// What a log-in is checked against.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    /// The account.
+    pub account: AccountId,
+    /// Visits that began in another epoch are over.
+    pub epoch: i64,
+    /// Its password, if it has one: an account that the staff made has none until they set it.
+    pub password: Option<HashedPassword>,
+}
+
+type CredentialsRow = (i64, i64, Option<Vec<u8>>);
+
+impl Store {
+    /// What a log-in with this address is checked against, if anybody has it.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`]
+    pub async fn credentials(
+        &self,
+        email: &EmailAddress,
+    ) -> Result<Option<Credentials>, StoreError> {
+        match self.account(&AccountSelector::Email(email.clone())).await {
+            Ok(account) => self.credentials_of(account.id).await,
+            Err(StoreError::NoSuchAccount) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What the account's customer is checked against when they change something of weight.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`]
+    pub async fn credentials_of(
+        &self,
+        account: AccountId,
+    ) -> Result<Option<Credentials>, StoreError> {
+        let row: Option<CredentialsRow> = sqlx::query_as(
+            "SELECT id, epoch, password FROM accounts WHERE id = $1 AND cancelled_at IS NULL",
+        )
+        .bind(account.0)
+        .fetch_optional(self.reader())
+        .await?;
+        let Some((id, epoch, password)) = row else { return Ok(None) };
+        let password = password.map(|sealed| PASSWORD.open_text(&self.keys(), id, &sealed));
+        Ok(Some(Credentials {
+            account: AccountId(id),
+            epoch,
+            password: password.transpose()?.map(HashedPassword::read),
+        }))
+    }
+
+    /// The account's epoch, or `None` if it is cancelled. A visit of the site goes on as long as it is the one that it
+    /// began in.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`]
+    pub async fn epoch(&self, account: AccountId) -> Result<Option<i64>, StoreError> {
+        let epoch =
+            sqlx::query_scalar("SELECT epoch FROM accounts WHERE id = $1 AND cancelled_at IS NULL");
+        Ok(epoch.bind(account.0).fetch_optional(self.reader()).await?)
+    }
+
+    /// Changes the account's password, which ends all visits of the site, and returns the new epoch with the letter
+    /// that tells the customer. The former password is not archived.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchAccount`]
+    pub async fn set_password(
+        &self,
+        account: AccountId,
+        password: &HashedPassword,
+        now: UnixSeconds,
+    ) -> Result<(i64, Letter), StoreError> {
+        let mut write = self.write().await?;
+        hold_account(&mut write, account).await?;
+        let sealed = PASSWORD.seal_text(self.keys().current(), account.0, password.expose());
+        let epoch: i64 = sqlx::query_scalar(
+            "UPDATE accounts SET password = $1, epoch = epoch + 1 WHERE id = $2 RETURNING epoch",
+        )
+        .bind(sealed)
+        .bind(account.0)
+        .fetch_one(write.connection())
+        .await?;
+        let to = email_of(&mut write, &self.keys(), account).await?;
+        let deed = Deed::on(account, "account password", &[DataKind::Password]);
+        self.note(&mut write, deed, now).await?;
+        write.make_scrub_due().await?;
+        write.commit().await?;
+        Ok((epoch, Letter::PasswordChanged { to }))
+    }
+}

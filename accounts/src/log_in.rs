@@ -1,0 +1,245 @@
+//! The door of the customer site: registering, logging in, and what takes the password again.
+//!
+//! Nobody can try often, and nobody learns from an answer or its time whether somebody else is a customer.
+
+use std::{
+    net::IpAddr,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use tacit_messages::{UnixSeconds, clock::Instant};
+use tokio::time::interval;
+
+use crate::{
+    AccountId, Cancelled, Confirmation, EmailAddress, HashedPassword, Letter, Password,
+    PasswordError, PasswordHasher, Store, StoreError, throttle::Throttle,
+};
+
+/// Tries until one has to wait: of an account, and of a network.
+const TRIES_OF_AN_ACCOUNT: u32 = 5;
+const TRIES_OF_A_NETWORK: u32 = 30;
+
+/// Registrations until one has to wait: to an address, and from a network.
+const REGISTRATIONS_TO_AN_ADDRESS: u32 = 3;
+const REGISTRATIONS_FROM_A_NETWORK: u32 = 10;
+
+/// Between two looks at what is to be forgotten.
+const FORGETTING_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Why the door stays shut. Says nothing about anybody.
+#[derive(Debug, thiserror::Error)]
+pub enum DoorError {
+    /// No such customer, or another password.
+    #[error("the e-mail address or the password is wrong")]
+    Wrong,
+    /// Too many tries.
+    #[error("too many tries; wait {} s", .0.as_secs().max(1))]
+    TooOften(Duration),
+    /// The password cannot be taken.
+    #[error(transparent)]
+    Password(#[from] PasswordError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A customer who has logged in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Visit {
+    /// Whose account it is.
+    pub account: AccountId,
+    /// The visit goes on as long as [`Store::epoch`] says the same.
+    pub epoch: i64,
+}
+
+/// Who may come in. It remembers who tried, in memory and for an hour at most.
+#[derive(Debug)]
+pub struct Door {
+    hasher: PasswordHasher,
+    accounts: Throttle,
+    networks: Throttle,
+    registered_addresses: Throttle,
+    registering_networks: Throttle,
+}
+
+impl Door {
+    /// Opens the door. Call within a tokio runtime.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        let door = Arc::new(Self {
+            hasher: PasswordHasher::new(),
+            accounts: Throttle::new(TRIES_OF_AN_ACCOUNT),
+            networks: Throttle::new(TRIES_OF_A_NETWORK),
+            registered_addresses: Throttle::new(REGISTRATIONS_TO_AN_ADDRESS),
+            registering_networks: Throttle::new(REGISTRATIONS_FROM_A_NETWORK),
+        });
+        tokio::spawn(forget_old(Arc::downgrade(&door)));
+        door
+    }
+
+    /// Who hashes passwords.
+    #[must_use]
+    pub const fn hasher(&self) -> &PasswordHasher {
+        &self.hasher
+    }
+
+    /// Begins a registration and returns the letter to be sent: see [`Store::begin_registration`].
+    ///
+    /// # Errors
+    /// [`DoorError::TooOften`], [`DoorError::Password`] if it is weak, [`DoorError::Store`]
+    pub async fn register(
+        &self,
+        store: &Store,
+        email: &EmailAddress,
+        password: &Password,
+        confirmation: Confirmation,
+        from: IpAddr,
+    ) -> Result<Letter, DoorError> {
+        let now = Instant::now();
+        self.registering_networks.take(network(from), now).map_err(DoorError::TooOften)?;
+        self.registered_addresses.take(person(email), now).map_err(DoorError::TooOften)?;
+        password.check_strength(&[email.expose()])?;
+        let hashed = self.hasher.hash(password).await?;
+        let now = UnixSeconds::now();
+        Ok(store.begin_registration(email, &hashed, confirmation, now).await?)
+    }
+
+    /// Lets a customer in.
+    ///
+    /// # Errors
+    /// [`DoorError::Wrong`] after the same time whether or not there is such a customer; [`DoorError::TooOften`].
+    pub async fn log_in(
+        &self,
+        store: &Store,
+        email: &EmailAddress,
+        password: &Password,
+        from: IpAddr,
+    ) -> Result<Visit, DoorError> {
+        let (person, network, now) = (person(email), network(from), Instant::now());
+        // Counted before it is checked: many at once are many tries.
+        self.networks.take(network, now).map_err(DoorError::TooOften)?;
+        self.accounts.take(&person, now).map_err(DoorError::TooOften)?;
+        let credentials = store.credentials(email).await?;
+        let hashed = credentials.as_ref().and_then(|credentials| credentials.password.clone());
+        let is_right = self.hasher.verify(password, hashed).await?;
+        let Some(credentials) = credentials.filter(|_| is_right) else {
+            return Err(DoorError::Wrong);
+        };
+        self.accounts.forget(&person);
+        self.networks.give_back(network);
+        Ok(Visit { account: credentials.account, epoch: credentials.epoch })
+    }
+
+    /// Changes the password of who is in; all their other visits end.
+    ///
+    /// # Errors
+    /// [`DoorError::Wrong`], [`DoorError::TooOften`], or [`DoorError::Password`] if the new one is weak.
+    pub async fn change_password(
+        &self,
+        store: &Store,
+        account: AccountId,
+        present: &Password,
+        new: &Password,
+        known: &EmailAddress,
+    ) -> Result<(Visit, Letter), DoorError> {
+        self.check_again(store, account, present).await?;
+        new.check_strength(&[known.expose()])?;
+        let hashed = self.hasher.hash(new).await?;
+        let (epoch, letter) = store.set_password(account, &hashed, UnixSeconds::now()).await?;
+        Ok((Visit { account, epoch }, letter))
+    }
+
+    /// Begins a change of the e-mail address of who is in: see [`Store::begin_email_change`].
+    ///
+    /// # Errors
+    /// [`DoorError::Wrong`], [`DoorError::TooOften`]
+    pub async fn change_email(
+        &self,
+        store: &Store,
+        account: AccountId,
+        password: &Password,
+        email: &EmailAddress,
+    ) -> Result<Letter, DoorError> {
+        self.check_again(store, account, password).await?;
+        let often = self.registered_addresses.take(person(email), Instant::now());
+        often.map_err(DoorError::TooOften)?;
+        Ok(store.begin_email_change(account, email, UnixSeconds::now()).await?)
+    }
+
+    /// Cancels the account of who is in.
+    ///
+    /// # Errors
+    /// [`DoorError::Wrong`], [`DoorError::TooOften`]
+    pub async fn cancel(
+        &self,
+        store: &Store,
+        account: AccountId,
+        password: &Password,
+    ) -> Result<Cancelled, DoorError> {
+        self.check_again(store, account, password).await?;
+        Ok(store.cancel_account(account, UnixSeconds::now()).await?)
+    }
+
+    /// Checks the password of who is in already.
+    async fn check_again(
+        &self,
+        store: &Store,
+        account: AccountId,
+        password: &Password,
+    ) -> Result<(), DoorError> {
+        let who = ("visitor", account.0);
+        self.accounts.take(who, Instant::now()).map_err(DoorError::TooOften)?;
+        let credentials = store.credentials_of(account).await?;
+        let hashed: Option<HashedPassword> =
+            credentials.and_then(|credentials| credentials.password);
+        if !self.hasher.verify(password, hashed).await? {
+            return Err(DoorError::Wrong);
+        }
+        self.accounts.forget(who);
+        Ok(())
+    }
+}
+
+/// Forgets who tried an hour ago, until the door is gone.
+async fn forget_old(door: Weak<Door>) {
+    let mut ticks = interval(FORGETTING_INTERVAL);
+    loop {
+        ticks.tick().await;
+        let Some(door) = door.upgrade() else { return };
+        let now = Instant::now();
+        for throttle in
+            [&door.accounts, &door.networks, &door.registered_addresses, &door.registering_networks]
+        {
+            throttle.forget_old(now);
+        }
+    }
+}
+
+/// Whom a try is counted to, whether or not they are a customer.
+fn person(email: &EmailAddress) -> (&'static str, String) {
+    ("address", email.expose().to_lowercase())
+}
+
+/// What one customer of a provider may have: a /24 of IPv4, a /56 of IPv6.
+fn network(from: IpAddr) -> (&'static str, u128) {
+    match from.to_canonical() {
+        IpAddr::V4(v4) => ("IPv4", u128::from(u32::from(v4) >> 8)),
+        IpAddr::V6(v6) => ("IPv6", u128::from(v6) >> 72),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_are_one_network() {
+        let network = |text: &str| network(text.parse().unwrap());
+        assert_eq!(network("192.0.2.1"), network("192.0.2.254"));
+        assert_eq!(network("192.0.2.1"), network("::ffff:192.0.2.9"));
+        assert_ne!(network("192.0.2.1"), network("192.0.3.1"));
+        assert_eq!(network("2001:db8:0:1::1"), network("2001:db8:0:ff::2"));
+        assert_ne!(network("2001:db8:0:1::1"), network("2001:db8:0:100::1"));
+    }
+}

@@ -1,0 +1,261 @@
+//! Customers' passwords: how strong one must be, and how it is turned into what the store keeps.
+
+use std::{fmt, sync::Arc, thread};
+
+use argon2::{
+    Algorithm, Argon2, Params, PasswordHash, PasswordHasher as _, PasswordVerifier, Version,
+    password_hash::SaltString,
+};
+use rand_core::OsRng;
+use tokio::{sync::Semaphore, task::spawn_blocking};
+use zeroize::Zeroizing;
+
+/// Longest password in bytes. Whoever hashes longer ones can be kept busy.
+const MAX_LEN: usize = 256;
+
+/// Argon2id's cost: 19 MiB, two passes, one lane (OWASP Password Storage Cheat Sheet).
+const MEMORY_KIB: u32 = 19 * 1024;
+const PASSES: u32 = 2;
+const LANES: u32 = 1;
+
+/// How many passwords are hashed at once, whatever the number of processors: each takes 19 MiB meanwhile.
+const MOST_AT_ONCE: usize = 4;
+
+/// How many more may wait.
+const MOST_WAITING: usize = 64;
+
+/// Why a password is not taken. Never contains it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PasswordError {
+    /// Empty or too long.
+    #[error("a password has 1 to {MAX_LEN} bytes")]
+    Length,
+    /// Too easily guessed.
+    #[error("this password is too easily guessed: {0}")]
+    Weak(String),
+    /// Too many are being hashed.
+    #[error("too many passwords are being checked now; try again in a moment")]
+    Busy,
+}
+
+/// A password as its customer typed it; wiped when dropped, printed as `[redacted]`.
+#[derive(Clone)]
+pub struct Password(Zeroizing<String>);
+
+impl Password {
+    /// Takes a text as a password.
+    ///
+    /// # Errors
+    /// [`PasswordError::Length`]
+    pub fn new(text: &str) -> Result<Self, PasswordError> {
+        if !(1..=MAX_LEN).contains(&text.len()) {
+            return Err(PasswordError::Length);
+        }
+        Ok(Self(Zeroizing::new(text.to_owned())))
+    }
+
+    /// Refuses a password that is guessed in fewer than 10^8 tries (zxcvbn's score 3); `known` is what a guesser knows
+    /// of its customer, as the e-mail address.
+    ///
+    /// # Errors
+    /// [`PasswordError::Weak`] with a hint how to make it better.
+    pub fn check_strength(&self, known: &[&str]) -> Result<(), PasswordError> {
+        let parts: Vec<&str> =
+            known.iter().flat_map(|text| text.split(|c: char| !c.is_alphanumeric())).collect();
+        let guessed = zxcvbn::zxcvbn(&self.0, &[known, &parts[..]].concat());
+        if guessed.score() >= zxcvbn::Score::Three {
+            return Ok(());
+        }
+        let feedback = guessed.feedback();
+        let warning = feedback.and_then(|feedback| feedback.warning()).map(|text| text.to_string());
+        let suggestions = feedback.map(|feedback| feedback.suggestions()).unwrap_or_default();
+        let hints: Vec<String> = warning
+            .into_iter()
+            .chain(suggestions.iter().map(ToString::to_string))
+            .map(|hint| hint.trim_end_matches('.').to_owned())
+            .collect();
+        Err(PasswordError::Weak(match hints.is_empty() {
+            true => "Use several words that do not belong together".to_owned(),
+            false => hints.join("; "),
+        }))
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// What is kept of a password: its Argon2id hash in PHC's form. Printed as `[redacted]`.
+#[derive(Clone)]
+pub struct HashedPassword(Zeroizing<String>);
+
+impl HashedPassword {
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+
+    pub(crate) fn read(text: Zeroizing<String>) -> Self {
+        Self(text)
+    }
+}
+
+impl fmt::Debug for HashedPassword {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// Hashes passwords, a few at a time, so that nobody can take all memory by trying many at once. Clones share it.
+#[derive(Clone, Debug)]
+pub struct PasswordHasher {
+    places: Arc<Semaphore>,
+    queue: Arc<Semaphore>,
+    nobodys: Arc<HashedPassword>,
+}
+
+impl PasswordHasher {
+    /// Gets ready; takes as long as hashing a password.
+    #[must_use]
+    pub fn new() -> Self {
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        let at_once = processors.min(MOST_AT_ONCE);
+        Self {
+            places: Arc::new(Semaphore::new(at_once)),
+            queue: Arc::new(Semaphore::new(at_once + MOST_WAITING)),
+            nobodys: Arc::new(hash(&Password(Zeroizing::new("nobody's".to_owned())))),
+        }
+    }
+
+    /// Hashes a new password.
+    ///
+    /// # Errors
+    /// [`PasswordError::Busy`]
+    pub async fn hash(&self, password: &Password) -> Result<HashedPassword, PasswordError> {
+        let password = password.clone();
+        self.in_turn(move || hash(&password)).await
+    }
+
+    /// Whether `password` is the one that was hashed. Where there is none, it is not, and that takes as long to tell.
+    ///
+    /// # Errors
+    /// [`PasswordError::Busy`]
+    pub async fn verify(
+        &self,
+        password: &Password,
+        hashed: Option<HashedPassword>,
+    ) -> Result<bool, PasswordError> {
+        let (password, exists) = (password.clone(), hashed.is_some());
+        let hashed = hashed.unwrap_or_else(|| (*self.nobodys).clone());
+        self.in_turn(move || verify(&password, &hashed) && exists).await
+    }
+
+    async fn in_turn<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, PasswordError> {
+        let queued = self.queue.try_acquire().map_err(|_| PasswordError::Busy)?;
+        let places = Arc::clone(&self.places);
+        let place = places.acquire_owned().await.map_err(|_| PasswordError::Busy)?;
+        let done = spawn_blocking(move || {
+            let done = work();
+            // Not before: who asked may be gone while this still runs.
+            drop(place);
+            done
+        });
+        let done = done.await.map_err(|_| PasswordError::Busy);
+        drop(queued);
+        done
+    }
+}
+
+impl Default for PasswordHasher {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn argon2() -> Argon2<'static> {
+    let params =
+        Params::new(MEMORY_KIB, PASSES, LANES, None).expect("OWASP's parameters are valid");
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+}
+
+fn hash(password: &Password) -> HashedPassword {
+    let salt = SaltString::generate(&mut OsRng);
+    let hashed = argon2().hash_password(password.0.as_bytes(), &salt);
+    HashedPassword(Zeroizing::new(hashed.expect("a password is not too long").to_string()))
+}
+
+fn verify(password: &Password, hashed: &HashedPassword) -> bool {
+    PasswordHash::new(&hashed.0)
+        .is_ok_and(|hashed| argon2().verify_password(password.0.as_bytes(), &hashed).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn password(text: &str) -> Password {
+        Password::new(text).unwrap()
+    }
+
+    #[tokio::test]
+    async fn only_the_right_password_verifies() {
+        let hasher = PasswordHasher::new();
+        let hashed = hasher.hash(&password("correct horse")).await.unwrap();
+        assert!(hashed.expose().starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
+        let verify = |text: &str, hashed| {
+            let (hasher, password) = (hasher.clone(), password(text));
+            async move { hasher.verify(&password, hashed).await.unwrap() }
+        };
+        assert!(verify("correct horse", Some(hashed.clone())).await);
+        assert!(!verify("correct horsf", Some(hashed.clone())).await);
+        assert!(!verify("correct horse", None).await);
+        assert!(!verify("nobody's", None).await, "the stand-in logs somebody in");
+        let again = hasher.hash(&password("correct horse")).await.unwrap();
+        assert_ne!(again.expose(), hashed.expose(), "no salt");
+    }
+
+    #[tokio::test]
+    async fn too_many_at_once_are_refused_and_memory_is_bounded() {
+        let hasher = PasswordHasher::new();
+        let mut waiting = Vec::new();
+        for _ in 0..200 {
+            let hasher = hasher.clone();
+            waiting.push(tokio::spawn(async move { hasher.hash(&password("x")).await.map(drop) }));
+        }
+        let mut refused = 0;
+        for attempt in waiting {
+            refused += u32::from(attempt.await.unwrap() == Err(PasswordError::Busy));
+        }
+        assert!((100..200).contains(&refused), "{refused}");
+        assert!(hasher.places.available_permits() <= MOST_AT_ONCE);
+        hasher.hash(&password("x")).await.unwrap();
+    }
+
+    #[test]
+    fn weak_password_is_refused_with_a_hint() {
+        for weak in ["letmein1", "12345678", "ann.lee1985", "qwertyuiop", "aaaaaaaaaaaa"] {
+            let error = password(weak).check_strength(&["ann.lee@example.org"]).unwrap_err();
+            let PasswordError::Weak(hint) = &error else { panic!("{error}") };
+            assert!(hint.len() > 10 && !error.to_string().contains(weak), "{error}");
+            assert_eq!(error.to_string().lines().count(), 1);
+        }
+        password("thimble-orbit-canvas-7").check_strength(&["ann.lee@example.org"]).unwrap();
+    }
+
+    #[test]
+    fn length_is_bounded() {
+        assert_eq!(Password::new("").unwrap_err(), PasswordError::Length);
+        assert_eq!(Password::new(&"a".repeat(257)).unwrap_err(), PasswordError::Length);
+        Password::new(&"a".repeat(256)).unwrap();
+    }
+
+    #[test]
+    fn printing_shows_nothing() {
+        assert_eq!(format!("{:?}", password("secret")), "[redacted]");
+        assert_eq!(format!("{:?}", hash(&password("secret"))), "[redacted]");
+    }
+}

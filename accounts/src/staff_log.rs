@@ -1,0 +1,257 @@
+//! The staff log: who of the staff looked at or changed which account's data, and when. Never the data.
+
+use std::fmt;
+
+use tacit_messages::UnixSeconds;
+
+use crate::{
+    AccountId, Store, StoreError,
+    chain::{self, Chain, Content, End, Verdict, Walk},
+    store::Write,
+    times::{read_time, time_column},
+};
+
+/// How many entries are read at a time.
+const BATCH: i64 = 1000;
+
+/// A kind of personal data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DataKind {
+    /// Former values.
+    Archive,
+    /// Whether the customer is of age, or responsible for a child.
+    Confirmation,
+    /// To whom the customer agreed that data is disclosed.
+    Consents,
+    /// Devices: names, keys and tunnel addresses.
+    Devices,
+    /// What was disclosed to whom.
+    Disclosures,
+    /// The e-mail address.
+    Email,
+    /// The password.
+    Password,
+    /// Chosen services and their ends.
+    Services,
+    /// Sessions: times and connecting IPs.
+    Sessions,
+}
+
+impl DataKind {
+    /// Everything that is held about a customer.
+    pub const ALL: &'static [Self] = &[
+        Self::Email,
+        Self::Confirmation,
+        Self::Services,
+        Self::Devices,
+        Self::Sessions,
+        Self::Consents,
+        Self::Disclosures,
+        Self::Archive,
+    ];
+
+    /// The kind's name in the log.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Archive => "archive",
+            Self::Confirmation => "confirmation",
+            Self::Consents => "consents",
+            Self::Devices => "devices",
+            Self::Disclosures => "disclosures",
+            Self::Email => "e-mail",
+            Self::Password => "password",
+            Self::Services => "services",
+            Self::Sessions => "sessions",
+        }
+    }
+}
+
+/// What was done, to which account's data.
+#[derive(Clone, Copy, Debug)]
+pub struct Deed {
+    /// The verb, as in `account show`.
+    pub verb: &'static str,
+    /// The account, or `None` if it was all of them or none.
+    pub account: Option<AccountId>,
+    /// What kinds of data were looked at or changed.
+    pub data: &'static [DataKind],
+}
+
+impl Deed {
+    /// A look at or change of one account.
+    #[must_use]
+    pub const fn on(account: AccountId, verb: &'static str, data: &'static [DataKind]) -> Self {
+        Self { verb, account: Some(account), data }
+    }
+
+    fn data_column(&self) -> String {
+        self.data.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// An entry of the staff log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StaffEntry {
+    /// Its number: one more than the entry's before.
+    pub number: u64,
+    /// When it was.
+    pub at: UnixSeconds,
+    /// Who it was: the number of a Unix user, as the kernel vouched for it.
+    pub uid: u32,
+    /// The verb.
+    pub verb: String,
+    /// The account, or `None` if it was all of them or none.
+    pub account: Option<AccountId>,
+    /// The kinds of data, as in `e-mail, services`.
+    pub data: String,
+}
+
+type EntryRow = (i64, i64, i64, String, Option<i64>, String, Vec<u8>);
+
+/// An account's or everybody's entries that follow the one numbered $1.
+const ENTRIES: &str = "SELECT number, at, uid, verb, account_id, data, hash FROM staff_log
+     WHERE number > $1 AND (account_id = $2 OR $2 < 0) ORDER BY number LIMIT $3";
+
+/// Stands for everybody in [`ENTRIES`]: no account has a number below 1.
+const EVERYBODY: i64 = -1;
+
+impl Store {
+    /// Writes to the staff log that somebody is going to be shown data; show it only after that.
+    ///
+    /// Does nothing if this store is not [`Self::for_staff`].
+    ///
+    /// # Errors
+    /// [`StoreError`]; then nothing may be shown.
+    pub async fn note_look(&self, deed: Deed, now: UnixSeconds) -> Result<(), StoreError> {
+        let mut write = self.write().await?;
+        self.note(&mut write, deed, now).await?;
+        write.commit().await
+    }
+
+    /// Writes to the staff log in the change that it tells of, if this store is [`Self::for_staff`].
+    pub(crate) async fn note(
+        &self,
+        write: &mut Write,
+        deed: Deed,
+        now: UnixSeconds,
+    ) -> Result<(), StoreError> {
+        let Some(uid) = self.staff else { return Ok(()) };
+        let (at, uid, account) = (time_column(now), i64::from(uid), deed.account.map(|id| id.0));
+        let data = deed.data_column();
+        let content = content(at, uid, deed.verb, account, &data);
+        let next = chain::extend(write, &self.keys(), Chain::StaffLog, &content).await?;
+        sqlx::query(
+            "INSERT INTO staff_log (number, at, uid, verb, account_id, data, hash)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        )
+        .bind(next.number)
+        .bind(at)
+        .bind(uid)
+        .bind(deed.verb)
+        .bind(account)
+        .bind(data)
+        .bind(&next.hash[..])
+        .execute(write.connection())
+        .await?;
+        Ok(())
+    }
+
+    /// Up to `limit` entries that follow the one numbered `after`: of one account or of all.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`]
+    pub async fn staff_log(
+        &self,
+        account: Option<AccountId>,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<StaffEntry>, StoreError> {
+        let after = i64::try_from(after).unwrap_or(i64::MAX);
+        let account = account.map_or(EVERYBODY, |account| account.0);
+        let rows = sqlx::query_as(ENTRIES).bind(after).bind(account).bind(i64::from(limit));
+        let rows: Vec<EntryRow> = rows.fetch_all(self.reader()).await?;
+        Ok(rows.into_iter().map(read_entry).collect())
+    }
+
+    /// Looks whether any entry of the staff log was changed, removed, moved, added or cut off. `noted` is an end that
+    /// was noted before, outside of the store.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`]
+    pub async fn verify_staff_log(&self, noted: Option<End>) -> Result<Verdict, StoreError> {
+        let mut write = self.write().await?;
+        let head = chain::hold(&mut write, Chain::StaffLog).await?;
+        let mut walk = match Walk::begin(&self.keys(), Chain::StaffLog, head, noted) {
+            Ok(walk) => walk,
+            Err(fault) => return Ok(Err(fault)),
+        };
+        let mut after = i64::MIN;
+        loop {
+            let batch = sqlx::query_as(ENTRIES).bind(after).bind(EVERYBODY).bind(BATCH);
+            let rows: Vec<EntryRow> = batch.fetch_all(write.connection()).await?;
+            for (number, at, uid, verb, account, data, hash) in &rows {
+                let content = content(*at, *uid, verb, *account, data);
+                if let Err(fault) = walk.step(*number, Some(&content), hash) {
+                    return Ok(Err(fault));
+                }
+            }
+            match rows.last() {
+                Some(row) => after = row.0,
+                None => return Ok(walk.end()),
+            }
+        }
+    }
+}
+
+/// Removes the entries from the log's begin on that were written at `latest` or before, and returns how many.
+pub(crate) async fn remove_past(
+    store: &Store,
+    write: &mut Write,
+    latest: UnixSeconds,
+) -> Result<u64, StoreError> {
+    // Up to the first that stays: a chain is shortened at its begin only.
+    let last: Option<(i64, Vec<u8>)> = sqlx::query_as(
+        "SELECT number, hash FROM staff_log WHERE number <
+            COALESCE((SELECT MIN(number) FROM staff_log WHERE at > $1), number + 1)
+         ORDER BY number DESC LIMIT 1",
+    )
+    .bind(time_column(latest))
+    .fetch_optional(write.connection())
+    .await?;
+    let Some((number, hash)) = last else { return Ok(0) };
+    let hash = hash[..].try_into().map_err(|_| StoreError::Corrupt("staff_log.hash"))?;
+    chain::shorten(write, &store.keys(), Chain::StaffLog, (number, hash)).await?;
+    let removed = sqlx::query("DELETE FROM staff_log WHERE number <= $1")
+        .bind(number)
+        .execute(write.connection())
+        .await?;
+    Ok(removed.rows_affected())
+}
+
+fn content(at: i64, uid: i64, verb: &str, account: Option<i64>, data: &str) -> Content {
+    Content::default()
+        .number(at)
+        .number(uid)
+        .bytes(verb.as_bytes())
+        .optional_number(account)
+        .bytes(data.as_bytes())
+}
+
+fn read_entry(row: EntryRow) -> StaffEntry {
+    let (number, at, uid, verb, account, data, _) = row;
+    StaffEntry {
+        number: number.unsigned_abs(),
+        at: read_time(at),
+        uid: u32::try_from(uid).unwrap_or(u32::MAX),
+        verb,
+        account: account.map(AccountId),
+        data,
+    }
+}
+
+impl fmt::Display for DataKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
