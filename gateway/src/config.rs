@@ -158,6 +158,16 @@ pub(crate) struct Overrides {
     #[serde(skip_serializing_if = "Option::is_none")]
     keep_sessions: Option<u32>,
 
+    /// Days that a former value is kept after it was changed or the account cancelled [default: 365].
+    #[arg(long, env = "TACIT_KEEP_ARCHIVE", value_name = "DAYS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep_archive: Option<u32>,
+
+    /// Days that entries of the staff log and the disclosure register are kept [default: 1095].
+    #[arg(long, env = "TACIT_KEEP_RECORDS", value_name = "DAYS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep_records: Option<u32>,
+
     /// What the log on stderr shows [default: info].
     #[arg(long, env = "TACIT_LOG", value_name = "LEVEL")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -268,6 +278,10 @@ pub(crate) struct Settings {
     pub(crate) metrics_least_sessions: u32,
     /// Days that a session is kept after its end.
     pub(crate) keep_sessions: u32,
+    /// Days that a former value is kept.
+    pub(crate) keep_archive: u32,
+    /// Days that entries of the staff log and the disclosure register are kept.
+    pub(crate) keep_records: u32,
     /// What the log shows.
     pub(crate) log: LogLevel,
 }
@@ -299,6 +313,8 @@ impl Default for Settings {
             metrics: None,
             metrics_least_sessions: 5,
             keep_sessions: 30,
+            keep_archive: 365,
+            keep_records: 1095,
             log: LogLevel::Info,
         }
     }

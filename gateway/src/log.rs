@@ -145,6 +145,11 @@ pub(crate) fn alive_not_written(problem: &dyn Display) {
     warn!(error = %problem, "the time of the gateway's last sign of life is not written");
 }
 
+/// Whose service is over could not be looked up.
+pub(crate) fn service_ends_unknown(problem: &dyn Display) {
+    warn!(error = %problem, "the ends of services cannot be looked up; trying again");
+}
+
 /// Sessions past their time are gone from the store and its files.
 pub(crate) fn purged(rows: u64) {
     info!(rows, "sessions past their time are removed");

@@ -1,9 +1,13 @@
 //! What the gateway does for each request.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+    time::Duration,
+};
 
 use tacit_accounts::{
-    Account as StoredAccount, AccountSelector, Confirmation as StoredConfirmation,
+    Account as StoredAccount, AccountSelector, Confirmation as StoredConfirmation, DataKind, Deed,
     Device as StoredDevice, DeviceName, EmailAddress, Session as StoredSession, Store, StoreError,
 };
 use tacit_keys::{PresharedKey, PublicKey};
@@ -14,6 +18,7 @@ use super::{
     Device, DeviceWithConfig, ListAccounts, ListDevices, ListSessions, PresharedKeyText, Purge,
     Purged, RemoveDevice, Retention, RotateDataKey, RotateDevice, Session, ShowAccount,
     ShowDataKey, ShowRetention, ShowStatus, StarterStatus, Status,
+    people::find_number,
     server::{Answer, Caller, Refused},
 };
 use crate::{
@@ -67,15 +72,19 @@ impl Answer for AddAccount {
             Confirmation::OfAge => StoredConfirmation::OfAge,
             Confirmation::ResponsibleAdult => StoredConfirmation::ResponsibleAdult,
         };
-        let account = gateway.store.add_account(&email, confirmation, service_until, now).await?;
+        let store = gateway.store.for_staff(caller.uid);
+        let account = store.add_account(&email, confirmation, service_until, now).await?;
         log::changed("account added", caller.uid);
         Ok(account.into())
     }
 }
 
 impl Answer for ListAccounts {
-    async fn answer(self, gateway: Arc<Gateway>, _caller: Caller) -> Result<Vec<Account>, Refused> {
-        Ok(gateway.store.accounts().await?.into_iter().map(Account::from).collect())
+    async fn answer(self, gateway: Arc<Gateway>, caller: Caller) -> Result<Vec<Account>, Refused> {
+        let accounts = gateway.store.accounts().await?;
+        let data = &[DataKind::Email, DataKind::Confirmation, DataKind::Services];
+        gateway.note_look(&caller, Deed { verb: "account list", account: None, data }).await?;
+        Ok(accounts.into_iter().map(Account::from).collect())
     }
 }
 
@@ -83,13 +92,26 @@ impl Answer for ShowAccount {
     async fn answer(
         self,
         gateway: Arc<Gateway>,
-        _caller: Caller,
+        caller: Caller,
     ) -> Result<AccountWithDevices, Refused> {
-        let account = find(&gateway.store, &self.account).await?;
-        let devices = gateway.store.devices(account.id).await?;
+        let store = &gateway.store;
+        let account = find(store, &self.account).await?;
+        let devices = store.devices(account.id).await?;
+        let services = store.services(account.id).await?;
+        let consents = store.consents(account.id).await?;
+        let data = &[
+            DataKind::Email,
+            DataKind::Confirmation,
+            DataKind::Services,
+            DataKind::Devices,
+            DataKind::Consents,
+        ];
+        gateway.note_look(&caller, Deed::on(account.id, "account show", data)).await?;
         Ok(AccountWithDevices {
             account: account.into(),
+            services: services.into_iter().map(Into::into).collect(),
             devices: devices.into_iter().map(Device::from).collect(),
+            consents: consents.into_iter().map(Into::into).collect(),
         })
     }
 }
@@ -104,6 +126,7 @@ impl Answer for AddDevice {
         let (name, config) = prepare(&gateway, &self.name, self.public_key).await?;
         let device = gateway
             .store
+            .for_staff(caller.uid)
             .add_device(
                 account.id,
                 &name,
@@ -118,9 +141,12 @@ impl Answer for AddDevice {
 }
 
 impl Answer for ListDevices {
-    async fn answer(self, gateway: Arc<Gateway>, _caller: Caller) -> Result<Vec<Device>, Refused> {
-        let account = find(&gateway.store, &self.account).await?;
-        Ok(gateway.store.devices(account.id).await?.into_iter().map(Device::from).collect())
+    async fn answer(self, gateway: Arc<Gateway>, caller: Caller) -> Result<Vec<Device>, Refused> {
+        let account = find(&gateway.store, &self.account).await?.id;
+        let devices = gateway.store.devices(account).await?;
+        let deed = Deed::on(account, "device list", &[DataKind::Devices]);
+        gateway.note_look(&caller, deed).await?;
+        Ok(devices.into_iter().map(Device::from).collect())
     }
 }
 
@@ -134,6 +160,7 @@ impl Answer for RotateDevice {
         let (name, config) = prepare(&gateway, &self.name, self.public_key).await?;
         let (old, device) = gateway
             .store
+            .for_staff(caller.uid)
             .rotate_device(
                 account.id,
                 &name,
@@ -144,7 +171,7 @@ impl Answer for RotateDevice {
             .await?;
         gateway.revoke(old).await;
         log::changed("device rotated", caller.uid);
-        forget_connections(&device).await;
+        forget_connections(device.tunnel_v4, device.tunnel_v6).await;
         Ok(config.of(&gateway, device))
     }
 }
@@ -154,13 +181,14 @@ impl Answer for RemoveDevice {
         let account = find(&gateway.store, &self.account).await?;
         let name: DeviceName = self.name.parse().map_err(Refused::request)?;
         let devices = gateway.store.devices(account.id).await?;
-        let removed = gateway.store.remove_device(account.id, &name, UnixSeconds::now()).await?;
+        let store = gateway.store.for_staff(caller.uid);
+        let removed = store.remove_device(account.id, &name, UnixSeconds::now()).await?;
         gateway.revoke(removed).await;
         log::changed("device removed", caller.uid);
         let Some(device) = devices.into_iter().find(|device| device.id == removed) else {
             return Err(Refused::fault("the device was changed by somebody else, then removed"));
         };
-        forget_connections(&device).await;
+        forget_connections(device.tunnel_v4, device.tunnel_v6).await;
         Ok(device.into())
     }
 }
@@ -169,8 +197,7 @@ impl Answer for RemoveDevice {
 const ON_ITS_WAY: Duration = Duration::from_secs(2);
 
 /// Deletes the connection-tracking entries of a revoked device now, and once more when nothing is on its way.
-async fn forget_connections(device: &tacit_accounts::Device) {
-    let (v4, v6) = (device.tunnel_v4, device.tunnel_v6);
+pub(super) async fn forget_connections(v4: Ipv4Addr, v6: Ipv6Addr) {
     let _ = host::conntrack::forget(vec![(v4, v6)]).await;
     tokio::spawn(async move {
         loop {
@@ -186,6 +213,8 @@ impl Answer for Purge {
     async fn answer(self, gateway: Arc<Gateway>, caller: Caller) -> Result<Purged, Refused> {
         let (keep, now) = (retention::keep_sessions(&gateway.settings), UnixSeconds::now());
         let rows = if self.remove {
+            let deed = Deed { verb: "session purge", account: None, data: DataKind::ALL };
+            gateway.note_look(&caller, deed).await?;
             let removed = gateway.store.purge(keep, now).await?;
             log::changed("what is past its time removed", caller.uid);
             removed
@@ -198,6 +227,11 @@ impl Answer for Purge {
             sessions: rows.sessions,
             former_numbers: rows.former_numbers,
             quarantines: rows.quarantines,
+            archived: rows.archived,
+            unconfirmed: rows.unconfirmed,
+            accounts: rows.accounts,
+            staff_entries: rows.staff_entries,
+            disclosures: rows.disclosures,
         })
     }
 }
@@ -211,6 +245,7 @@ impl From<RotationError> for Refused {
 impl Answer for RotateDataKey {
     async fn answer(self, gateway: Arc<Gateway>, caller: Caller) -> Result<DataKeyStatus, Refused> {
         gateway.key_rotation.rotate().await?;
+        gateway.note_look(&caller, Deed { verb: "key rotate", account: None, data: &[] }).await?;
         log::changed("data key", caller.uid);
         Ok(gateway.key_rotation.status().into())
     }
@@ -241,13 +276,16 @@ impl Answer for ShowRetention {
 }
 
 impl Answer for ListSessions {
-    async fn answer(self, gateway: Arc<Gateway>, _caller: Caller) -> Result<Vec<Session>, Refused> {
-        let account = find(&gateway.store, &self.account).await?;
-        Ok(gateway.store.sessions(account.id).await?.into_iter().map(Session::from).collect())
+    async fn answer(self, gateway: Arc<Gateway>, caller: Caller) -> Result<Vec<Session>, Refused> {
+        let account = find_number(&gateway, &self.account).await?;
+        let sessions = gateway.store.sessions(account).await?;
+        let deed = Deed::on(account, "session list", &[DataKind::Sessions]);
+        gateway.note_look(&caller, deed).await?;
+        Ok(sessions.into_iter().map(Session::from).collect())
     }
 }
 
-async fn find(store: &Store, account: &str) -> Result<StoredAccount, Refused> {
+pub(super) async fn find(store: &Store, account: &str) -> Result<StoredAccount, Refused> {
     let selector: AccountSelector = account.parse().map_err(Refused::request)?;
     Ok(store.account(&selector).await?)
 }

@@ -5,7 +5,10 @@
 
 pub(crate) mod answers;
 mod audit;
+pub(crate) mod caller;
 pub(crate) mod client;
+pub(crate) mod people;
+pub(crate) mod records;
 pub(crate) mod server;
 pub(crate) mod socket;
 
@@ -20,6 +23,10 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tacit_keys::PublicKey;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+use self::{
+    caller::Role,
+    people::{Consent, Service},
+};
 use crate::{config::LogLevel, endpoint::EndpointOrigin, rfc3339::Rfc3339};
 
 /// Something that an operator verb asks of the gateway.
@@ -27,13 +34,18 @@ pub(crate) trait Request: Serialize + DeserializeOwned + Send + 'static {
     /// Where it is sent.
     const PATH: &'static str;
 
+    /// What it takes to be answered.
+    const ROLE: Role = Role::Operator;
+
     /// What it is answered.
     type Response: Serialize + DeserializeOwned + Send;
 }
 
 /// Declares requests, their paths and their responses, so that the list stands once.
 macro_rules! requests {
-    ($($(#[$doc:meta])* $name:ident { $($field:ident: $type:ty),* } $path:literal -> $response:ty;)*) => {
+    ($(
+        $(#[$doc:meta])* $name:ident { $($field:ident: $type:ty),* } $path:literal $(by $role:ident)? -> $response:ty;
+    )*) => {
         $(
             $(#[$doc])*
             #[derive(Deserialize, Serialize)]
@@ -42,11 +54,14 @@ macro_rules! requests {
 
             impl Request for $name {
                 const PATH: &'static str = $path;
+                $(const ROLE: Role = Role::$role;)?
                 type Response = $response;
             }
         )*
     };
 }
+
+use requests;
 
 requests! {
     /// Asks how the gateway is.
@@ -246,7 +261,7 @@ pub(crate) struct Account {
     pub(crate) confirmation: Confirmation,
     /// When it was added.
     pub(crate) created_at: Rfc3339,
-    /// When its service ends; none is never.
+    /// When its last service ends; none is never, 1970 is that it has none.
     pub(crate) service_until: Option<Rfc3339>,
     /// How many devices it has.
     pub(crate) devices: u32,
@@ -259,8 +274,12 @@ pub(crate) struct Account {
 pub(crate) struct AccountWithDevices {
     /// The account.
     pub(crate) account: Account,
+    /// Its services.
+    pub(crate) services: Vec<Service>,
     /// Its devices.
     pub(crate) devices: Vec<Device>,
+    /// To whom its customer agreed that data is disclosed.
+    pub(crate) consents: Vec<Consent>,
 }
 
 /// A device.
@@ -342,6 +361,16 @@ pub(crate) struct Purged {
     pub(crate) former_numbers: u64,
     /// Quarantines of addresses that are over.
     pub(crate) quarantines: u64,
+    /// Former values in the archive.
+    pub(crate) archived: u64,
+    /// E-mail addresses that were not confirmed in time.
+    pub(crate) unconfirmed: u64,
+    /// Cancelled accounts of which nothing else is kept.
+    pub(crate) accounts: u64,
+    /// Entries of the staff log.
+    pub(crate) staff_entries: u64,
+    /// Entries of the disclosure register.
+    pub(crate) disclosures: u64,
 }
 
 /// How long sessions are kept.

@@ -6,34 +6,26 @@ use anyhow::Context;
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::{ConnectInfo, State, connect_info::Connected},
+    extract::{ConnectInfo, State},
     http::StatusCode,
     response::{IntoResponse, Response},
     routing::post,
-    serve::IncomingStream,
 };
 use tokio::net::UnixListener;
 
+pub(crate) use super::caller::Caller;
 use super::{
     AddAccount, AddDevice, ListAccounts, ListDevices, ListSessions, ListStaleAddresses, Purge,
     Refusal, RemoveDevice, Request, RotateDataKey, RotateDevice, ShowAccount, ShowAuditFacts,
     ShowDataKey, ShowRetention, ShowStatus,
 };
+use super::{
+    people::{
+        CancelAccount, ChangeEmail, ExportAccount, GrantService, ListCodes, MakeCodes, SetPassword,
+    },
+    records::{ListDisclosures, ListStaffLog, MakeDisclosure, VerifyRecords},
+};
 use crate::control::Gateway;
-
-/// The process at the other end of a connection, as the kernel vouches for it (`SO_PEERCRED`).
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Caller {
-    /// The Unix user that it runs as.
-    pub(crate) uid: u32,
-}
-
-impl Connected<IncomingStream<'_, UnixListener>> for Caller {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        let uid = stream.io().peer_cred().map_or(u32::MAX, |credentials| credentials.uid());
-        Self { uid }
-    }
-}
 
 /// How a [`Request`] is answered.
 pub(crate) trait Answer: Request {
@@ -56,6 +48,12 @@ impl Refused {
     /// Refuses what cannot be done as it was asked.
     pub(crate) fn request(error: impl ToString) -> Self {
         Self { status: StatusCode::UNPROCESSABLE_ENTITY, error: error.to_string() }
+    }
+
+    /// Refuses who may not ask for it.
+    fn role() -> Self {
+        let error = "disclosures are for root and members of the group tacit-legal".into();
+        Self { status: StatusCode::FORBIDDEN, error }
     }
 
     /// Reports that the gateway failed to do it.
@@ -104,6 +102,17 @@ fn router() -> Router<Arc<Gateway>> {
         .route(ShowRetention::PATH, post(handle::<ShowRetention>))
         .route(ShowAuditFacts::PATH, post(handle::<ShowAuditFacts>))
         .route(ListStaleAddresses::PATH, post(handle::<ListStaleAddresses>))
+        .route(GrantService::PATH, post(handle::<GrantService>))
+        .route(ChangeEmail::PATH, post(handle::<ChangeEmail>))
+        .route(SetPassword::PATH, post(handle::<SetPassword>))
+        .route(CancelAccount::PATH, post(handle::<CancelAccount>))
+        .route(ExportAccount::PATH, post(handle::<ExportAccount>))
+        .route(MakeCodes::PATH, post(handle::<MakeCodes>))
+        .route(ListCodes::PATH, post(handle::<ListCodes>))
+        .route(ListStaffLog::PATH, post(handle::<ListStaffLog>))
+        .route(VerifyRecords::PATH, post(handle::<VerifyRecords>))
+        .route(MakeDisclosure::PATH, post(handle::<MakeDisclosure>))
+        .route(ListDisclosures::PATH, post(handle::<ListDisclosures>))
         .fallback(|| async {
             Refused {
                 status: StatusCode::NOT_FOUND,
@@ -120,6 +129,9 @@ async fn handle<R: Answer>(
 where
     R::Response: 'static,
 {
+    if !gateway.roles.has(&caller, R::ROLE) {
+        return Err(Refused::role());
+    }
     let request: R = serde_json::from_slice(&body)
         .map_err(|error| Refused::request(format!("the request is not understood: {error}")))?;
     // A verb that is interrupted must not leave a change half done, so it is carried on without it.

@@ -109,7 +109,9 @@ fn judge_schema(inspection: &Inspection, finding: &mut Finding) {
 }
 
 fn judge_retention(past: PastItsTime, days: u32, finding: &mut Finding) {
-    let PastItsTime { sessions, former_numbers, quarantines } = past;
+    let PastItsTime {
+        sessions, former_numbers, quarantines, archived, unconfirmed, accounts, ..
+    } = past;
     let ago = format!("more than {days} days, and one until the purge, ago");
     finding.expect(sessions == 0, format!("{sessions} sessions ended {ago}"));
     finding.expect(
@@ -121,6 +123,13 @@ fn judge_retention(past: PastItsTime, days: u32, finding: &mut Finding) {
     finding.expect(
         quarantines == 0,
         format!("{quarantines} quarantines of addresses were over more than a day ago"),
+    );
+    finding.expect(
+        archived + unconfirmed + accounts == 0,
+        format!(
+            "{archived} former values, {unconfirmed} unconfirmed addresses and {accounts} cancelled accounts were to be \
+             removed more than a day ago"
+        ),
     );
 }
 
@@ -222,6 +231,7 @@ mod tests {
         assert_eq!(judged(PastItsTime { sessions: 1, ..nothing }), Verdict::Fail);
         assert_eq!(judged(PastItsTime { former_numbers: 1, ..nothing }), Verdict::Fail);
         assert_eq!(judged(PastItsTime { quarantines: 1, ..nothing }), Verdict::Fail);
+        assert_eq!(judged(PastItsTime { archived: 1, ..nothing }), Verdict::Fail);
     }
 
     #[test]

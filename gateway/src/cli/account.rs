@@ -1,13 +1,24 @@
 //! `tacit account`.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
+use tacit_messages::UnixSeconds;
 
 use super::{
-    RunningGateway, device,
-    print::{Output, pairs, table},
+    RunningGateway, device, password,
+    print::{Output, pairs, print_text, table},
+    private_output::PrivateOutput,
 };
-use crate::admin::{
-    Account, AccountWithDevices, AddAccount, Confirmation, ListAccounts, ShowAccount,
+use crate::{
+    admin::{
+        Account, AccountWithDevices, AddAccount, Confirmation, ListAccounts, ShowAccount,
+        people::{
+            CancelAccount, Cancelled, ChangeEmail, Consent, ExportAccount, GrantService,
+            PasswordText, Service, SetPassword, Term,
+        },
+    },
+    rfc3339::Rfc3339,
 };
 
 #[derive(Subcommand)]
@@ -24,7 +35,7 @@ pub(super) enum AccountVerb {
   tacit account list --json")]
     List(Output),
 
-    /// Show an account and its devices.
+    /// Show an account, its services and devices, and to whom its customer agreed that data is disclosed.
     #[command(after_help = "Examples:
   tacit account show ann@example.org
   tacit account show 17 --json")]
@@ -34,6 +45,97 @@ pub(super) enum AccountVerb {
         #[command(flatten)]
         output: Output,
     },
+
+    /// Give an account a service, or more days of it.
+    #[command(after_help = "Examples:
+  tacit account grant ann@example.org --days 30
+  tacit account grant ann@example.org --days 7 --from-now --service vpn
+  tacit account grant 17 --without-end")]
+    Grant(GrantArguments),
+
+    /// Change an account's e-mail address; the former one goes to the archive.
+    #[command(after_help = "Examples:
+  tacit account email ann@example.org ann@example.net")]
+    Email {
+        /// E-mail address or number of the account.
+        account: String,
+        /// The new address.
+        email: String,
+        #[command(flatten)]
+        output: Output,
+    },
+
+    /// Change an account's password, which ends its customer's visits of the site. Reads the new one from stdin.
+    #[command(after_help = "Examples:
+  tacit account password ann@example.org
+  pwgen -s 20 1 | tacit account password ann@example.org")]
+    Password {
+        /// E-mail address or number of the account.
+        account: String,
+        #[command(flatten)]
+        output: Output,
+    },
+
+    /// Cancel an account: disconnects and removes its devices, ends its services, archives what may be kept.
+    #[command(after_help = "Examples:
+  tacit account cancel ann@example.org")]
+    Cancel {
+        /// E-mail address or number of the account.
+        account: String,
+        #[command(flatten)]
+        output: Output,
+    },
+
+    /// Show everything that is held about an account's customer, whose right it is to see it.
+    #[command(after_help = "Examples:
+  tacit account export ann@example.org
+  tacit account export 17 --json --output ann.json")]
+    Export {
+        /// E-mail address or number of the account; a cancelled one has its number only.
+        account: String,
+        /// Write it to a new file that only its owner can read.
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+        #[command(flatten)]
+        format: Output,
+    },
+}
+
+#[derive(Args)]
+pub(super) struct GrantArguments {
+    /// E-mail address or number of the account.
+    account: String,
+    #[command(flatten)]
+    term: TermArguments,
+    /// Count the days from now on, whatever end the service has.
+    #[arg(long, conflicts_with = "without_end")]
+    from_now: bool,
+    /// Name of the service [default: vpn].
+    #[arg(long, value_name = "S")]
+    service: Option<String>,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct TermArguments {
+    /// Days that the service runs on, after its end or from now on if it does not run.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=3660))]
+    days: Option<u32>,
+    /// The service has no end.
+    #[arg(long)]
+    without_end: bool,
+}
+
+impl GrantArguments {
+    fn term(&self) -> Term {
+        match self.term.days {
+            None => Term::WithoutEnd,
+            Some(days) if self.from_now => Term::DaysFromNow(days),
+            Some(days) => Term::MoreDays(days),
+        }
+    }
 }
 
 #[derive(Args)]
@@ -82,6 +184,42 @@ pub(super) async fn run(gateway: &RunningGateway<'_>, verb: AccountVerb) -> anyh
         AccountVerb::Show { account, output } => {
             output.print(&gateway.ask(ShowAccount { account }).await?, account_with_devices_text)
         }
+        AccountVerb::Grant(arguments) => {
+            let term = arguments.term();
+            let GrantArguments { account, service, output, .. } = arguments;
+            let granted = gateway.ask(GrantService { account, service, term }).await?;
+            output.print(&granted, |service| services_table(std::slice::from_ref(service)))
+        }
+        AccountVerb::Email { account, email, output } => {
+            let changed = gateway.ask(ChangeEmail { account, email }).await?;
+            output.print(&changed, |changed| {
+                format!("account {} has the new address", changed.account)
+            })
+        }
+        AccountVerb::Password { account, output } => {
+            let password = PasswordText(password::read()?.to_string());
+            let changed = gateway.ask(SetPassword { account, password }).await?;
+            output.print(&changed, |changed| {
+                format!("account {} has the new password", changed.account)
+            })
+        }
+        AccountVerb::Cancel { account, output } => {
+            let cancelled = gateway.ask(CancelAccount { account }).await?;
+            output.print(&cancelled, |Cancelled { account, devices }| {
+                format!(
+                    "account {account} is cancelled, {devices} devices are disconnected and removed"
+                )
+            })
+        }
+        AccountVerb::Export { account, output, format } => {
+            let mut file = output.as_deref().map(PrivateOutput::create).transpose()?;
+            let export = gateway.ask(ExportAccount { account }).await?;
+            let text = if format.json { &export.json } else { &export.text };
+            match &mut file {
+                Some(file) => file.write(text),
+                None => print_text(text),
+            }
+        }
     }
 }
 
@@ -112,7 +250,30 @@ fn accounts_table(accounts: &[Account]) -> String {
 }
 
 fn account_with_devices_text(shown: &AccountWithDevices) -> String {
-    format!("{}\n\n{}", account_text(&shown.account), device::devices_table(&shown.devices))
+    let services = services_table(&shown.services);
+    let devices = device::devices_table(&shown.devices);
+    let consents = consents_table(&shown.consents);
+    format!("{}\n\n{services}\n\n{devices}\n\n{consents}", account_text(&shown.account))
+}
+
+fn services_table(services: &[Service]) -> String {
+    let rows = services.iter().map(|service| {
+        let ends_at =
+            service.ends_at.map_or_else(|| "no end".into(), |ends_at| ends_at.to_string());
+        [service.name.clone(), ends_at]
+    });
+    table(["SERVICE", "UNTIL"], rows, "no services")
+}
+
+fn consents_table(consents: &[Consent]) -> String {
+    let rows = consents.iter().map(|consent| {
+        [
+            consent.recipient.clone(),
+            consent.given_at.to_string(),
+            consent.withdrawn_at.map_or_else(|| "no".into(), |at| at.to_string()),
+        ]
+    });
+    table(["CONSENT TO DISCLOSURE TO", "GIVEN", "WITHDRAWN"], rows, "no consents to disclosures")
 }
 
 fn confirmation_text(confirmation: Confirmation) -> &'static str {
@@ -123,7 +284,11 @@ fn confirmation_text(confirmation: Confirmation) -> &'static str {
 }
 
 fn service_text(account: &Account) -> String {
-    account.service_until.map_or_else(|| "no end".into(), |until| until.to_string())
+    match account.service_until {
+        None => "no end".into(),
+        Some(Rfc3339(UnixSeconds(0))) => "no service".into(),
+        Some(until) => until.to_string(),
+    }
 }
 
 fn devices_text(account: &Account) -> String {

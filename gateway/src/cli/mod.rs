@@ -3,13 +3,18 @@
 
 mod account;
 mod audit;
+mod code;
 mod device;
+mod disclosure;
 mod forwarder;
 mod inventory;
 mod key;
+mod password;
 mod print;
+mod private_output;
 mod prove;
 mod session;
+mod staff;
 mod starter;
 mod status;
 
@@ -22,13 +27,16 @@ use tokio::runtime;
 use self::{
     account::AccountVerb,
     audit::{AuditArguments, Found},
+    code::CodeVerb,
     device::DeviceVerb,
+    disclosure::DisclosureVerb,
     forwarder::ForwarderArguments,
     inventory::InventoryArguments,
     key::KeyVerb,
     print::Printable,
     prove::ProveArguments,
     session::SessionVerb,
+    staff::StaffVerb,
     starter::StarterArguments,
     status::StatusArguments,
 };
@@ -82,12 +90,13 @@ A second gateway on the same machine, with tunnel networks of its own:
     /// Show how the running gateway is.
     Status(StatusArguments),
 
-    /// Add and look at accounts.
+    /// Add, look at, change, export and cancel accounts.
     #[command(
         subcommand,
         after_help = "Examples:
   tacit account add ann@example.org --of-age
-  tacit account list"
+  tacit account list
+  tacit account cancel ann@example.org"
     )]
     Account(AccountVerb),
 
@@ -108,6 +117,33 @@ A second gateway on the same machine, with tunnel networks of its own:
   tacit session purge"
     )]
     Session(SessionVerb),
+
+    /// Make and list activation codes, which switch a service on.
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  tacit code make --service vpn --days 30
+  tacit code list"
+    )]
+    Code(CodeVerb),
+
+    /// Disclose what is held about an account, on a lawful basis only, and look at the register of that.
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  tacit disclosure make 17 --basis consent --reference 'letter of 3 May' --recipient 'a notary' --output answer.json
+  tacit disclosure list"
+    )]
+    Disclosure(DisclosureVerb),
+
+    /// See who of the staff looked at or changed what, and that nothing of it was tampered with.
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  tacit staff log
+  tacit staff verify"
+    )]
+    Staff(StaffVerb),
 
     /// Change the data key, which seals what is personal in the store.
     #[command(
@@ -161,6 +197,7 @@ impl Cli {
             Verb::Prove(arguments) => return concluded(prove::run(&arguments)),
             Verb::Run(overrides) => run_gateway(&self.places, &overrides),
             Verb::Audit(arguments) => return concluded(audit_gateway(&self.places, arguments)),
+            Verb::Staff(verb) => return concluded(ask_about_staff(&self.places, verb)),
             Verb::Inventory(arguments) => inventory::run(&arguments),
             verb => ask_gateway(&self.places, verb),
         };
@@ -201,10 +238,21 @@ fn audit_gateway(places: &Places, arguments: AuditArguments) -> anyhow::Result<E
     // One thread, which may have to move to the gateway's network namespace.
     let runtime =
         runtime::Builder::new_current_thread().enable_all().build().context("starting")?;
-    Ok(match runtime.block_on(audit::run(&socket_path, arguments))? {
+    Ok(exit_code(runtime.block_on(audit::run(&socket_path, arguments))?))
+}
+
+fn exit_code(found: Found) -> ExitCode {
+    match found {
         Found::Nothing => ExitCode::SUCCESS,
         Found::Violation => ExitCode::from(FOUND_SOMETHING),
-    })
+    }
+}
+
+fn ask_about_staff(places: &Places, verb: StaffVerb) -> anyhow::Result<ExitCode> {
+    let gateway = RunningGateway { socket_path: &places.socket_path()? };
+    let runtime =
+        runtime::Builder::new_current_thread().enable_all().build().context("starting")?;
+    Ok(exit_code(runtime.block_on(staff::run(&gateway, verb))?))
 }
 
 fn ask_gateway(places: &Places, verb: Verb) -> anyhow::Result<()> {
@@ -217,7 +265,10 @@ fn ask_gateway(places: &Places, verb: Verb) -> anyhow::Result<()> {
                 Verb::Device(verb) => device::run(&gateway, verb).await,
                 Verb::Session(verb) => session::run(&gateway, verb).await,
                 Verb::Key(verb) => key::run(&gateway, verb).await,
+                Verb::Code(verb) => code::run(&gateway, verb).await,
+                Verb::Disclosure(verb) => disclosure::run(&gateway, verb).await,
                 Verb::Run(_)
+                | Verb::Staff(_)
                 | Verb::Inventory(_)
                 | Verb::Prove(_)
                 | Verb::Audit(_)

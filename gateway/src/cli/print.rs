@@ -26,11 +26,16 @@ impl Output {
         text: impl FnOnce(&A) -> String,
     ) -> anyhow::Result<()> {
         let text = if self.json { serde_json::to_string_pretty(answer)? } else { text(answer) };
-        match write_line(&text) {
-            // Whoever reads has seen enough, as `head` does.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            written => written.context("writing to stdout"),
-        }
+        print_text(&text)
+    }
+}
+
+/// Prints `text`.
+pub(super) fn print_text(text: &str) -> anyhow::Result<()> {
+    match write_line(text) {
+        // Whoever reads has seen enough, as `head` does.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("writing to stdout"),
     }
 }
 

@@ -57,6 +57,11 @@ fn purged_text(purged: &Purged) -> String {
         ("sessions", purged.sessions.to_string()),
         ("former device numbers", purged.former_numbers.to_string()),
         ("quarantines of addresses", purged.quarantines.to_string()),
+        ("former values", purged.archived.to_string()),
+        ("unconfirmed addresses", purged.unconfirmed.to_string()),
+        ("cancelled accounts", purged.accounts.to_string()),
+        ("staff log entries", purged.staff_entries.to_string()),
+        ("disclosures", purged.disclosures.to_string()),
     ]);
     let outcome = match purged.removed {
         true => "removed from the store and the bytes of its files",

@@ -22,6 +22,7 @@ mod networks;
 mod outbox;
 pub(crate) mod retention;
 mod seal;
+mod service_ends;
 mod session_writer;
 mod starter;
 mod supervisor;
@@ -38,7 +39,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use parking_lot::Mutex;
-use tacit_accounts::{Store, TunnelPool};
+use tacit_accounts::{Deed, PasswordHasher, Store, StoreError, TunnelPool};
 use tacit_keys::{DataKeys, PrivateKey, PublicKey, gateway_key};
 use tacit_messages::{DeviceId, UnixSeconds, clock::Instant};
 use tokio::{
@@ -57,6 +58,7 @@ use self::{
     hearing::Hearing,
     key_rotation::KeyRotation,
     outbox::Outbox,
+    retention::DAY,
     seal::Seal,
     session_writer::SessionWriter,
     starter::{Starter, StarterProcess},
@@ -64,7 +66,11 @@ use self::{
     user::User,
 };
 use crate::{
-    admin::{server, socket::AdminSocket},
+    admin::{
+        caller::{Caller, Roles},
+        server,
+        socket::AdminSocket,
+    },
     config::Settings,
     host::{self, HostError, HostSettings, Network},
     log, metrics,
@@ -101,6 +107,10 @@ pub(crate) struct Gateway {
     pub(crate) starter_pid: u32,
     /// Who changes the data key.
     pub(crate) key_rotation: Arc<KeyRotation>,
+    /// Who hashes passwords.
+    pub(crate) passwords: PasswordHasher,
+    /// Which groups may do what at the admin socket.
+    pub(crate) roles: Roles,
     outbox: Arc<Outbox>,
     departures: Arc<Mutex<Departures>>,
     /// The settings file, as it was at the start.
@@ -118,6 +128,11 @@ impl Gateway {
     /// Has the forwarder drop a device that the store no longer has; returns once that is said.
     pub(crate) async fn revoke(&self, device: DeviceId) {
         self.outbox.revoke(device).await;
+    }
+
+    /// Writes to the staff log that the caller is going to be shown data.
+    pub(crate) async fn note_look(&self, caller: &Caller, deed: Deed) -> Result<(), StoreError> {
+        self.store.for_staff(caller.uid).note_look(deed, UnixSeconds::now()).await
     }
 
     /// The devices that have a session, or lately had one: the kernel may know connections of theirs.
@@ -157,6 +172,7 @@ struct Prepared {
     listener: UnixListener,
     socket: AdminSocket,
     metrics: Option<TcpListener>,
+    roles: Roles,
     starter: StarterProcess,
 }
 
@@ -183,6 +199,7 @@ impl Prepared {
             listener,
             socket,
             metrics,
+            roles: Roles::of_host(),
             starter,
         })
     }
@@ -206,6 +223,8 @@ impl Prepared {
             forwarder: Arc::new(ForwarderState::new(UnixSeconds::now())),
             starter_pid: starter_process.pid(),
             key_rotation,
+            passwords: PasswordHasher::new(),
+            roles: self.roles,
             outbox: Arc::new(Outbox::default()),
             departures: Arc::default(),
             config,
@@ -300,6 +319,7 @@ impl Running {
         let Self { gateway, supervisor, forwarder } = self;
         let store = &gateway.store;
         let alive = note_alive(store.clone());
+        let ending = service_ends::start(Arc::clone(&gateway));
         let purging = retention::start(store.clone(), Arc::clone(&gateway.settings));
         let cleaning = clean_departed(store.clone(), Arc::clone(&supervisor.hearing.departures));
         let mut late = stop.clone();
@@ -313,6 +333,7 @@ impl Running {
         alive.abort();
         cleaning.abort();
         purging.abort();
+        ending.abort();
         supervisor.hearing.sessions.finish(STOP_PATIENCE).await;
         if let Err(error) = store.alive(UnixSeconds::now()).await {
             log::alive_not_written(&error);
@@ -363,7 +384,8 @@ async fn open_store(
     data_keys: DataKeys,
 ) -> anyhow::Result<Store> {
     let store = Store::open(&data_dir.store_path(), networks, data_keys).await?;
-    let store = store.with_device_limit(settings.device_limit);
+    let (archive, records) = (DAY * settings.keep_archive, DAY * settings.keep_records);
+    let store = store.with_device_limit(settings.device_limit).with_times(archive, records);
     let rows = store.close_open_sessions().await?;
     if rows > 0 {
         log::open_sessions_closed(rows);
