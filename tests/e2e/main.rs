@@ -16,6 +16,7 @@ mod lab_check;
 mod many;
 mod memory;
 mod metrics;
+mod people;
 mod prove;
 mod restarts;
 mod seal;

@@ -22,6 +22,25 @@ pub(crate) fn blobs(file: &Path, sql: &str) -> Vec<Vec<u8>> {
     select(file, sql).iter().map(|row| row.get(0)).collect()
 }
 
+/// The first column of every row, which must be a number.
+pub(crate) fn numbers(file: &Path, sql: &str) -> Vec<i64> {
+    select(file, sql).iter().map(|row| row.get(0)).collect()
+}
+
+/// Changes the store behind the gateway's back.
+pub(crate) fn change(file: &Path, sql: &str) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let options = SqliteConnectOptions::new()
+            .filename(file)
+            .busy_timeout(std::time::Duration::from_secs(5));
+        let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
+        let sql = sqlx::AssertSqlSafe(sql.to_owned());
+        let changed = sqlx::query(sql).execute(&mut connection).await.unwrap();
+        assert!(changed.rows_affected() > 0, "nothing was changed");
+    });
+}
+
 /// The first column of every row, which must be text.
 fn query(file: &Path, sql: &str) -> Vec<String> {
     select(file, sql).iter().map(|row| row.get(0)).collect()

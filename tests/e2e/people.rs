@@ -1,0 +1,398 @@
+//! Account life, staff log and disclosures, as the staff has them: by the command line of a running gateway.
+
+use std::{
+    fs,
+    io::Write as _,
+    os::unix::fs::PermissionsExt,
+    process::{Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tacit_tests::{
+    Gateway, Lab, RawClient, clock::wait_until, gateway::program, lab::TARGET_V4, target::ECHO_PORT,
+};
+
+use crate::store;
+
+const EMAIL: &str = "someone.searchable@example.org";
+const PASSWORD: &str = "thimble-orbit-canvas-7";
+
+/// Groups of the lab's host: their members are told by number.
+const OPERATORS: u32 = 4_242;
+const LEGAL: u32 = 4_343;
+const STAFF: u32 = 1_234;
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Runs a verb with something on stdin.
+fn cli_with_input(gateway: &Gateway<'_>, lab: &Lab, arguments: &[&str], input: &str) -> Output {
+    let mut command = Command::new(program());
+    command.env_clear().args(arguments).arg("--socket").arg(gateway.socket());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = lab.gateway.start(&mut command).unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+/// Runs a verb as a member of the staff who is in `groups`.
+fn cli_as(gateway: &Gateway<'_>, lab: &Lab, groups: &str, arguments: &[&str]) -> Output {
+    // The program and the socket lie in a directory that only root may enter; that right alone is left.
+    let mut command = Command::new("setpriv");
+    let staff = STAFF.to_string();
+    command.args(["--reuid", &staff, "--regid", &staff, "--groups", groups]);
+    command.args(["--inh-caps", "+dac_override", "--ambient-caps", "+dac_override"]);
+    command.arg(program()).args(arguments).arg("--socket").arg(gateway.socket());
+    lab.gateway.output(&mut command)
+}
+
+fn verbs(log: &Value) -> Vec<(String, Option<i64>, u64)> {
+    let entries = log.as_array().unwrap().iter();
+    entries
+        .map(|entry| {
+            let verb = entry["verb"].as_str().unwrap().to_owned();
+            (verb, entry["account"].as_i64(), entry["uid"].as_u64().unwrap())
+        })
+        .collect()
+}
+
+#[test]
+fn end_of_service_cuts_a_live_client_within_a_minute_and_refuses_the_next_handshake() {
+    let lab = Lab::new(1);
+    let gateway = Gateway::start(&lab);
+    let config = gateway.customer(EMAIL);
+    gateway.text(&["account", "grant", EMAIL, "--days", "1", "--from-now"]);
+    let mut client = RawClient::new(&lab.clients[0], &config);
+    client.handshake();
+    assert!(client.echo((TARGET_V4, ECHO_PORT).into(), b"hello"));
+    gateway.wait_for_sessions(EMAIL, 1);
+
+    // A day passes.
+    let now = store::numbers(&gateway.store(), "SELECT began_at FROM sessions")[0];
+    store::change(&gateway.store(), &format!("UPDATE services SET ends_at = {now}"));
+    store::change(&gateway.store(), &format!("UPDATE accounts SET service_until = {now}"));
+    let began = Instant::now();
+    wait_until("the end of the session", Duration::from_secs(60), || {
+        !gateway.sessions(EMAIL)[0]["ended_at"].is_null()
+    });
+    assert!(began.elapsed() < Duration::from_secs(60));
+    assert!(!client.echo((TARGET_V4, ECHO_PORT).into(), b"still here"));
+    assert!(client.try_handshake(2, Duration::from_secs(1)).is_none(), "service goes on");
+
+    gateway.text(&["account", "grant", EMAIL, "--days", "1"]);
+    client.handshake();
+    assert!(client.echo((TARGET_V4, ECHO_PORT).into(), b"again"));
+}
+
+#[test]
+fn clause_9_cancelling_disconnects_within_two_seconds() {
+    let lab = Lab::new(1);
+    let gateway = Gateway::start(&lab);
+    let config = gateway.customer(EMAIL);
+    let mut client = RawClient::new(&lab.clients[0], &config);
+    client.handshake();
+    assert!(client.echo((TARGET_V4, ECHO_PORT).into(), b"hello"));
+    gateway.wait_for_sessions(EMAIL, 1);
+
+    let cancelled = gateway.json(&["account", "cancel", EMAIL]);
+    assert_eq!((&cancelled["account"], &cancelled["devices"]), (&1.into(), &1.into()));
+    thread::sleep(Duration::from_secs(2));
+    let before = lab.target.echoed();
+    assert!(!client.echo((TARGET_V4, ECHO_PORT).into(), b"still here"));
+    assert_eq!(lab.target.echoed(), before, "packets of a cancelled account still get out");
+    assert!(client.try_handshake(2, Duration::from_secs(1)).is_none());
+    let sessions = gateway.json(&["session", "list", "1"]);
+    assert!(!sessions[0]["ended_at"].is_null(), "{sessions}");
+    assert_eq!(gateway.json(&["account", "list"]), serde_json::json!([]));
+    let export = gateway.json(&["account", "export", "1"]);
+    assert_eq!(export["email"], Value::Null);
+    assert_eq!(export["former_values"][0]["value"], EMAIL);
+    gateway.add_account(EMAIL);
+}
+
+#[test]
+fn clause_1_staff_log_has_every_look_and_change() {
+    let lab = Lab::new(0);
+    let gateway = Gateway::start(&lab);
+    let done: [(&[&str], Option<i64>); 14] = [
+        (&["account", "add", EMAIL, "--of-age"], Some(1)),
+        (&["account", "list"], None),
+        (&["account", "show", EMAIL], Some(1)),
+        (&["account", "grant", EMAIL, "--days", "3", "--from-now"], Some(1)),
+        (&["device", "add", EMAIL, "laptop"], Some(1)),
+        (&["device", "list", EMAIL], Some(1)),
+        (&["device", "rotate", EMAIL, "laptop"], Some(1)),
+        (&["device", "remove", EMAIL, "laptop"], Some(1)),
+        (&["session", "list", EMAIL], Some(1)),
+        (&["account", "email", EMAIL, "else@example.org"], Some(1)),
+        (&["account", "export", "1"], Some(1)),
+        (&["disclosure", "list"], None),
+        (&["code", "make", "--days", "3"], None),
+        (&["account", "cancel", "1"], Some(1)),
+    ];
+    for (arguments, _) in done {
+        gateway.text(arguments);
+    }
+    gateway.text(&["status"]);
+    gateway.text(&["session", "purge", "--yes"]);
+    let mut expected: Vec<_> =
+        done.iter().map(|(arguments, account)| (arguments[..2].join(" "), *account, 0)).collect();
+    expected.push(("session purge".into(), None, 0));
+    let log = gateway.json(&["staff", "log"]);
+    assert_eq!(verbs(&log), expected);
+    assert!(!log.to_string().contains("example.org"), "{log}");
+    assert_eq!(verbs(&gateway.json(&["staff", "log", "1", "--after", "12"])).len(), 1);
+    assert!(gateway.text(&["staff", "log"]).contains("root (0)"));
+}
+
+#[test]
+fn clause_1_tampering_with_the_staff_log_is_found_and_named() {
+    let lab = Lab::new(0);
+    let mut gateway = Gateway::start(&lab);
+    gateway.add_account(EMAIL);
+    for _ in 0..4 {
+        gateway.text(&["account", "show", EMAIL]);
+    }
+    let verified = gateway.json(&["staff", "verify"]);
+    let end = verified[0]["end"].as_str().unwrap().to_owned();
+    assert!(end.starts_with("5:") && verified[0]["fault"].is_null(), "{verified}");
+    gateway.text(&["account", "show", EMAIL]);
+    assert_eq!(gateway.cli(&["staff", "verify", "--noted", &end]).status.code(), Some(0));
+    assert_eq!(gateway.cli(&["staff", "verify", "--noted", "5:xy"]).status.code(), Some(1));
+    let forged = format!("5:{}", "0".repeat(64));
+    assert_eq!(gateway.cli(&["staff", "verify", "--noted", &forged]).status.code(), Some(3));
+    gateway.stop();
+    store::change(&gateway.store(), "UPDATE staff_log SET uid = 99 WHERE number = 3");
+    store::change(&gateway.store(), "DELETE FROM staff_log WHERE number = 5");
+    gateway.run();
+    let output = gateway.cli(&["staff", "verify"]);
+    assert_eq!(output.status.code(), Some(3));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains("entry 3 was changed"), "{text}");
+}
+
+#[test]
+fn clause_2_disclosures_take_the_legal_group_a_basis_and_leave_a_private_file() {
+    let lab = Lab::new(0);
+    lab.gateway.sh(&format!(
+        "echo 'tacit:x:{OPERATORS}:' >> /etc/group; echo 'tacit-legal:x:{LEGAL}:' >> /etc/group"
+    ));
+    let gateway = Gateway::start(&lab);
+    gateway.customer(EMAIL);
+    let file = lab.dir().join("answer.json");
+    let path = file.to_str().unwrap();
+    let make = ["disclosure", "make", EMAIL, "--output", path, "--recipient", "Court of Anytown"];
+    let complete = [&make[..], &["--basis", "lawful-order", "--reference", "1 Gs 17/26"]].concat();
+
+    let operator = cli_as(&gateway, &lab, &OPERATORS.to_string(), &complete);
+    assert_eq!(operator.status.code(), Some(1), "{}", stderr(&operator));
+    assert!(stderr(&operator).contains("tacit-legal") && !file.exists(), "{}", stderr(&operator));
+    let look = cli_as(&gateway, &lab, &OPERATORS.to_string(), &["account", "show", EMAIL]);
+    assert!(look.status.success(), "{}", stderr(&look));
+    for incomplete in [
+        [&make[..], &["--basis", "lawful-order"]].concat(),
+        [&make[..], &["--reference", "1 Gs 17/26"]].concat(),
+        [&make[..], &["--basis", "curiosity", "--reference", "1 Gs 17/26"]].concat(),
+        [&make[..], &["--basis", "consent", "--basis", "lawful-order", "--reference", "x"]]
+            .concat(),
+    ] {
+        assert_eq!(gateway.cli(&incomplete).status.code(), Some(2), "{incomplete:?}");
+    }
+    let unwilling = [&make[..], &["--basis", "consent", "--reference", "a letter"]].concat();
+    let refused = gateway.cli(&unwilling);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("not consented"), "{}", stderr(&refused));
+    assert!(!file.exists(), "a refused disclosure leaves a file");
+    assert_eq!(gateway.json(&["disclosure", "list"]), serde_json::json!([]));
+
+    let groups = format!("{OPERATORS},{LEGAL}");
+    let made = cli_as(&gateway, &lab, &groups, &[&complete[..], &["--json"]].concat());
+    assert!(made.status.success(), "{}", stderr(&made));
+    let made: Value = serde_json::from_slice(&made.stdout).unwrap();
+    assert_eq!((&made["number"], &made["uid"]), (&1.into(), &STAFF.into()), "{made}");
+    let metadata = fs::metadata(&file).unwrap();
+    assert_eq!(metadata.permissions().mode() & 0o7777, 0o600);
+    let hash = Command::new("sha256sum").arg(&file).output().unwrap().stdout;
+    let hash = String::from_utf8(hash).unwrap();
+    assert_eq!(made["sha256"], hash.split(' ').next().unwrap());
+    let content: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    assert_eq!(
+        (&content["email"], &content["devices"][0]["name"]),
+        (&EMAIL.into(), &"laptop".into())
+    );
+    assert_eq!(gateway.cli(&complete).status.code(), Some(1), "the file was overwritten");
+    assert_eq!(gateway.json(&["disclosure", "list"])[0], made);
+    let log = verbs(&gateway.json(&["staff", "log"]));
+    assert!(log.contains(&("disclosure make".into(), Some(1), STAFF.into())), "{log:?}");
+    assert!(log.contains(&("account show".into(), Some(1), STAFF.into())), "{log:?}");
+    let verified = gateway.json(&["staff", "verify"]);
+    assert!(verified[1]["end"].as_str().unwrap().starts_with("1:"), "{verified}");
+}
+
+#[test]
+fn stolen_copy_of_the_database_yields_nothing_of_anybody() {
+    let lab = Lab::new(0);
+    let gateway = Gateway::start(&lab);
+    let config = gateway.customer(EMAIL);
+    let set = cli_with_input(&gateway, &lab, &["account", "password", EMAIL], PASSWORD);
+    assert!(set.status.success(), "{}", stderr(&set));
+    let weak = cli_with_input(&gateway, &lab, &["account", "password", EMAIL], "password1\n");
+    assert_eq!(weak.status.code(), Some(1));
+    let line = stderr(&weak);
+    assert!(line.contains("easily guessed") && line.trim_end().lines().count() == 1, "{line}");
+    assert!(!line.contains("password1"), "{line}");
+    gateway.text(&["account", "email", EMAIL, "later.searchable@example.org"]);
+    let codes = gateway.json(&["code", "make", "3", "--service", "vpn", "--days", "30"]);
+    let codes: Vec<String> = serde_json::from_value(codes).unwrap();
+    assert_eq!(gateway.json(&["code", "list"]).as_array().unwrap().len(), 3);
+    let mut secrets = vec![b"searchable".to_vec(), PASSWORD.into(), b"argon2id".to_vec()];
+    secrets.push(config.preshared_key.to_vec());
+    for code in &codes {
+        secrets.push(code.clone().into_bytes());
+        secrets.push(code.replace('-', "").into_bytes());
+    }
+    let files: Vec<Vec<u8>> = fs::read_dir(gateway.data_dir())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_file())
+        .map(|path| fs::read(path).unwrap())
+        .collect();
+    let found = |needle: &[u8]| {
+        files.iter().any(|bytes| bytes.windows(needle.len()).any(|window| window == needle))
+    };
+    assert!(found(b"account password"), "the search finds nothing at all");
+    for (number, secret) in secrets.iter().enumerate() {
+        assert!(!found(secret), "secret {number} is in the data directory");
+    }
+    let log = gateway.log();
+    assert!(!log.contains("searchable") && !log.contains(PASSWORD) && !log.contains(&codes[0]));
+}
+
+#[test]
+fn bad_input_is_refused_in_one_line_and_changes_nothing() {
+    let lab = Lab::new(0);
+    let gateway = Gateway::start(&lab);
+    gateway.customer(EMAIL);
+    let long = "x".repeat(5000);
+    let hostile = [
+        "",
+        " ",
+        "\u{1b}[2J",
+        "a\nBcc: x@example.org",
+        "'; DROP TABLE accounts; --",
+        "аnn@exаmple.org\u{202e}",
+        "99999999999999999999",
+        "-1",
+        "../../etc/passwd",
+        &long,
+    ];
+    let file = lab.dir().join("x.json");
+    let path = file.to_str().unwrap();
+    let state = |gateway: &Gateway<'_>| {
+        let file = gateway.store();
+        [
+            "accounts",
+            "services",
+            "archive",
+            "devices",
+            "codes",
+            "disclosures",
+            "staff_log",
+            "pending_addresses",
+        ]
+        .map(|table| store::rows(&file, table))
+    };
+    let before = state(&gateway);
+    for bad in hostile {
+        let bad = &format!("{bad}");
+        let attempts: [&[&str]; 12] = [
+            &["account", "show", "--", bad],
+            &["account", "grant", "--days", "3", "--", bad],
+            &["account", "grant", EMAIL, "--days", "3", &format!("--service={bad}")],
+            &["account", "grant", EMAIL, &format!("--days={bad}")],
+            &["account", "email", "--", EMAIL, bad],
+            &["account", "cancel", "--", bad],
+            &["account", "export", "--", bad],
+            &["code", "make", "--days", "3", &format!("--service={bad}")],
+            &["staff", "log", "--", bad],
+            &["staff", "verify", &format!("--noted={bad}")],
+            &[
+                "disclosure",
+                "make",
+                "--basis",
+                "lawful-order",
+                "--reference",
+                "x",
+                "--recipient",
+                "y",
+                "--output",
+                path,
+                "--",
+                bad,
+            ],
+            &[
+                "disclosure",
+                "make",
+                EMAIL,
+                "--basis",
+                "lawful-order",
+                "--output",
+                path,
+                "--recipient",
+                "y",
+                &format!("--secret-until={bad}"),
+                "--reference",
+                "x",
+            ],
+        ];
+        for arguments in attempts {
+            let output = gateway.cli_before_separator(arguments);
+            let said = stderr(&output);
+            assert!(
+                matches!(output.status.code(), Some(1 | 2)),
+                "{arguments:?}: {} {said}",
+                output.status
+            );
+            assert!(output.stdout.is_empty(), "{arguments:?} printed to stdout");
+            assert!(
+                !said.contains('\u{1b}') && !said.contains("panicked"),
+                "{arguments:?}: {said}"
+            );
+            if output.status.code() == Some(1) {
+                assert_eq!(said.trim_end().lines().count(), 1, "{arguments:?}: {said}");
+            }
+        }
+    }
+    for bad in ["", "\u{1b}[2J", "two\nlines", "\u{202e}x", &long] {
+        for (reference, recipient) in [(bad, "y"), ("x", bad)] {
+            let reference = format!("--reference={reference}");
+            let recipient = format!("--recipient={recipient}");
+            let output = gateway.cli(&[
+                "disclosure",
+                "make",
+                EMAIL,
+                "--basis",
+                "terms-breach",
+                "--output",
+                path,
+                &reference,
+                &recipient,
+            ]);
+            assert!(
+                matches!(output.status.code(), Some(1 | 2)),
+                "{reference}: {}",
+                stderr(&output)
+            );
+        }
+    }
+    for input in ["", "\n", "short", &long] {
+        let output = cli_with_input(&gateway, &lab, &["account", "password", EMAIL], input);
+        assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+        assert_eq!(stderr(&output).trim_end().lines().count(), 1, "{}", stderr(&output));
+    }
+    assert!(!file.exists());
+    assert_eq!(state(&gateway), before, "something was changed");
+}
