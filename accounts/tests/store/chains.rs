@@ -111,9 +111,11 @@ async fn added_entry_is_named() {
 
 #[tokio::test]
 async fn head_that_is_gone_or_of_another_moment_is_seen() {
-    for sql in
-        ["DELETE FROM chains", "UPDATE chains SET entries = 5", "UPDATE chains SET state = x'00'"]
-    {
+    for sql in [
+        "DELETE FROM chains",
+        "UPDATE chains SET entries = 5",
+        "UPDATE chains SET state = substr(state, 1, 20)",
+    ] {
         let fixture = filled().await;
         sqlx::query(sql).execute(&mut fixture.database().await).await.unwrap();
         assert_eq!(verdicts(&fixture, None).await, [Err(ChainFault::Head), Err(ChainFault::Head)]);
@@ -126,24 +128,25 @@ async fn head_that_is_gone_or_of_another_moment_is_seen() {
 #[tokio::test]
 async fn end_that_was_noted_shows_an_older_copy_put_back() {
     let fixture = filled().await;
-    let copy = fixture._dir.path().join("older.db");
     let mut database = fixture.database().await;
-    let vacuum = format!("VACUUM INTO '{}'", copy.display());
-    sqlx::query(AssertSqlSafe(vacuum)).execute(&mut database).await.unwrap();
+    for sql in [
+        "CREATE TABLE older_log AS SELECT * FROM staff_log",
+        "CREATE TABLE older_chains AS SELECT * FROM chains",
+    ] {
+        sqlx::query(sql).execute(&mut database).await.unwrap();
+    }
     let account = add_account(&fixture.store.for_staff(STAFF), "bob@example.org").await;
     let noted = verdicts(&fixture, None).await[0].unwrap().end;
     assert_eq!(noted.entries, 8);
     assert_eq!(verdicts(&fixture, Some(noted)).await[0].unwrap().end, noted);
 
-    let attach = format!("ATTACH '{}' AS older", copy.display());
     for sql in [
-        attach.as_str(),
         "DELETE FROM staff_log",
-        "INSERT INTO staff_log SELECT * FROM older.staff_log",
+        "INSERT INTO staff_log SELECT * FROM older_log",
         "DELETE FROM chains",
-        "INSERT INTO chains SELECT * FROM older.chains",
+        "INSERT INTO chains SELECT * FROM older_chains",
     ] {
-        sqlx::query(AssertSqlSafe(sql.to_owned())).execute(&mut database).await.unwrap();
+        sqlx::query(sql).execute(&mut database).await.unwrap();
     }
     let store = &fixture.store;
     assert!(store.verify_staff_log(None).await.unwrap().is_ok(), "by itself nobody can see it");

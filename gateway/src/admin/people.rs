@@ -153,7 +153,7 @@ impl Answer for SetPassword {
         let account = find(&gateway.store, &self.account).await?;
         let password = Password::new(&self.password.0).map_err(Refused::request)?;
         password.check_strength(&[account.email.expose()]).map_err(Refused::request)?;
-        let hashed = gateway.passwords.hash(&password).await.map_err(Refused::request)?;
+        let hashed = gateway.door.hasher().hash(&password).await.map_err(Refused::request)?;
         let store = gateway.store.for_staff(caller.uid);
         store.set_password(account.id, &hashed, UnixSeconds::now()).await?;
         log::changed("password changed", caller.uid);

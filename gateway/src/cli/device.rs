@@ -3,14 +3,9 @@
 //! A client's private key is made here, in the operator's process, and goes into the config that is printed; the
 //! gateway only ever sees the public key.
 
-use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
-    path::PathBuf,
-};
+use std::path::PathBuf;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::{Args, Subcommand, error::ErrorKind};
 use serde::Serialize;
 use tacit_keys::{ClientConfig, PresharedKey, PrivateKey, PublicKey, qr};
@@ -19,6 +14,7 @@ use zeroize::Zeroizing;
 use super::{
     RunningGateway,
     print::{Output, table, write_line},
+    private_output::PrivateOutput,
 };
 use crate::{
     admin::{AddDevice, Device, DeviceWithConfig, ListDevices, RemoveDevice, RotateDevice},
@@ -167,15 +163,8 @@ impl NewKeyArguments {
     }
 
     /// Makes the file for the config before anything is changed, so that a file in the way is found in time.
-    fn open_output(&self) -> anyhow::Result<Option<File>> {
-        let Some(path) = &self.output else { return Ok(None) };
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-        match file {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                bail!("{} exists; move it away or name another --output", path.display())
-            }
-            file => file.map(Some).with_context(|| format!("making {}", path.display())),
-        }
+    fn open_output(&self) -> anyhow::Result<Option<PrivateOutput>> {
+        self.output.as_deref().map(PrivateOutput::create).transpose()
     }
 }
 
@@ -183,25 +172,17 @@ impl NewKeyArguments {
 fn deliver(
     arguments: &NewKeyArguments,
     key: DeviceKey,
-    file: Option<File>,
+    file: Option<PrivateOutput>,
     answer: anyhow::Result<DeviceWithConfig>,
 ) -> anyhow::Result<()> {
-    let answer = match answer {
-        Ok(answer) => answer,
-        Err(error) => {
-            if let Some(path) = &arguments.output {
-                let _ = fs::remove_file(path);
-            }
-            return Err(error);
-        }
-    };
+    let answer = answer?;
     hint(&answer, key.private.is_none());
     let lost =
         "the device is registered, but its config is lost; run `tacit device rotate` for another";
     let config = render(&answer, key, arguments.keepalive).context(lost)?;
-    if let (Some(path), Some(mut file)) = (&arguments.output, file) {
-        file.write_all(config.as_bytes()).and_then(|()| file.sync_all()).context(lost)?;
-        eprintln!("The config is in {}.", path.display());
+    if let Some(mut file) = file {
+        file.write(&config).context(lost)?;
+        eprintln!("The config is in {}.", file.path().display());
     }
     if let Some(text) = on_stdout(arguments, &answer, &config).context(lost)? {
         write_line(&text).context(lost)?;

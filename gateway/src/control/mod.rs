@@ -39,7 +39,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use parking_lot::Mutex;
-use tacit_accounts::{Deed, PasswordHasher, Store, StoreError, TunnelPool};
+use tacit_accounts::{Deed, Door, Store, StoreError, TunnelPool};
 use tacit_keys::{DataKeys, PrivateKey, PublicKey, gateway_key};
 use tacit_messages::{DeviceId, UnixSeconds, clock::Instant};
 use tokio::{
@@ -107,8 +107,8 @@ pub(crate) struct Gateway {
     pub(crate) starter_pid: u32,
     /// Who changes the data key.
     pub(crate) key_rotation: Arc<KeyRotation>,
-    /// Who hashes passwords.
-    pub(crate) passwords: PasswordHasher,
+    /// Who lets customers in, and hashes passwords.
+    pub(crate) door: Arc<Door>,
     /// Which groups may do what at the admin socket.
     pub(crate) roles: Roles,
     outbox: Arc<Outbox>,
@@ -223,7 +223,7 @@ impl Prepared {
             forwarder: Arc::new(ForwarderState::new(UnixSeconds::now())),
             starter_pid: starter_process.pid(),
             key_rotation,
-            passwords: PasswordHasher::new(),
+            door: Door::new(),
             roles: self.roles,
             outbox: Arc::new(Outbox::default()),
             departures: Arc::default(),
