@@ -3,7 +3,8 @@
 use super::{
     check::{Check, Finding},
     evidence::Evidence,
-    forwarder::{expect_limit, expect_of_all, is_zero, judge_dumps, judge_threads, judge_tracer},
+    forwarder::{expect_limit, expect_of_all, is_zero, judge_threads, judge_tracer},
+    memory::judge_dumps,
     process::{Descriptor, Kinship, Process, inode_of},
     reading::{self, Reading},
 };

@@ -8,6 +8,7 @@ use super::{
     check::{Check, Finding, Verdict},
     control::SYS_ADMIN,
     evidence::Evidence,
+    memory::{judge_dumps, judge_memory},
     process::{Descriptor, Process, field, inode_of, limit},
     reading,
 };
@@ -28,9 +29,14 @@ pub(super) static CHECKS: &[Check] = &[
     },
     Check {
         id: "forwarder-system-calls",
-        meaning: "Every thread of it is held to a list of system calls (seccomp).",
-        by_hand: "grep Seccomp /proc/{forwarder}/task/*/status",
-        judge: |evidence| of_threads(evidence, judge_system_calls),
+        meaning: "Every thread of it is held to a list of system calls of its own (seccomp), besides what it inherits from the starter.",
+        by_hand: "grep Seccomp /proc/{forwarder}/task/*/status /proc/{starter}/status",
+        judge: |evidence| {
+            let inherited = evidence.starter.filters();
+            judge_threads(&evidence.forwarder, |threads, finding| {
+                judge_system_calls(threads, inherited, finding);
+            })
+        },
     },
     Check {
         id: "forwarder-descriptors",
@@ -99,7 +105,10 @@ fn of_threads(evidence: &Evidence, judge: fn(&[String], &mut Finding)) -> Findin
 }
 
 /// Judges the threads of a process that must be there.
-pub(super) fn judge_threads(process: &Process, judge: fn(&[String], &mut Finding)) -> Finding {
+pub(super) fn judge_threads(
+    process: &Process,
+    judge: impl FnOnce(&[String], &mut Finding),
+) -> Finding {
     let mut finding = Finding::default();
     match &process.threads {
         Ok(threads) => judge(threads, &mut finding),
@@ -148,10 +157,21 @@ fn judge_capabilities(threads: &[String], finding: &mut Finding) {
     expect_of_all(threads, "NoNewPrivs", |words| words == ["1"], finding);
 }
 
-fn judge_system_calls(threads: &[String], finding: &mut Finding) {
+/// Judges the filters of the forwarder's threads, `inherited` of which are the starter's.
+fn judge_system_calls(threads: &[String], inherited: Option<u64>, finding: &mut Finding) {
     expect_of_all(threads, "Seccomp", |words| words == ["2"], finding);
-    let is_some = |words: &[&str]| words.len() == 1 && !is_zero(words);
-    expect_of_all(threads, "Seccomp_filters", is_some, finding);
+    let is_more = |words: &[&str]| number(words).is_some_and(|filters| Some(filters) > inherited);
+    expect_of_all(threads, "Seccomp_filters", is_more, finding);
+    match inherited {
+        Some(inherited) => finding.pass(format!("{inherited} of them from the starter")),
+        None => finding.warn("nobody says how many of them are the starter's"),
+    };
+}
+
+/// The only word, if it is a decimal number.
+fn number(words: &[&str]) -> Option<u64> {
+    let [word] = words else { return None };
+    word.parse().ok()
 }
 
 /// Judges whether somebody traces the threads.
@@ -279,82 +299,6 @@ pub(super) fn expect_limit(limits: &str, name: &str, expected: &str, finding: &m
     };
 }
 
-fn judge_memory(smaps: &str, finding: &mut Finding) {
-    let (mut writable, mut loose, mut executable) = (0, Vec::new(), Vec::new());
-    for piece in pieces(smaps) {
-        let has = |flag: &str| piece.flags.split_whitespace().any(|other| other == flag);
-        if has("wr") && has("ex") {
-            executable.push(piece.place);
-        }
-        writable += usize::from(has("wr"));
-        if has("wr") && !(has("lo") && has("dd")) {
-            loose.push(piece.place);
-        }
-    }
-    finding.expect(writable > 0 && loose.is_empty(), match loose.first() {
-        None => format!("all {writable} writable pieces of memory are locked (lo) and left out of dumps (dd)"),
-        Some(place) => format!("{} of {writable} writable pieces of memory are not locked (lo) or not left out of dumps (dd), the first at {place}", loose.len()),
-    });
-    finding.expect(
-        executable.is_empty(),
-        match executable.first() {
-            None => "no piece of memory is writable and executable at once".into(),
-            Some(place) => format!(
-                "{} pieces of memory are writable and executable at once, the first at {place}",
-                executable.len()
-            ),
-        },
-    );
-}
-
-/// A piece of memory.
-struct Piece<'a> {
-    place: &'a str,
-    flags: &'a str,
-}
-
-/// The pieces of memory in a `smaps`.
-fn pieces(smaps: &str) -> impl Iterator<Item = Piece<'_>> {
-    let mut place = "";
-    smaps.lines().filter_map(move |line| {
-        if let Some(flags) = line.strip_prefix("VmFlags:") {
-            return Some(Piece { place, flags });
-        }
-        let first = line.split_whitespace().next()?;
-        if first.contains('-') {
-            place = first;
-        }
-        None
-    })
-}
-
-/// Judges whether a core dump would hold memory of the process.
-pub(super) fn judge_dumps(process: &Process, finding: &mut Finding) {
-    // Root's files belong to root in any case; there the filter alone tells.
-    if process.is_roots() != Some(true) {
-        judge_owner(process, finding);
-    }
-    match &process.dump_filter {
-        Ok(filter) => {
-            let filter = filter.trim();
-            finding.expect(is_zero(&[filter]), format!("coredump_filter: {filter}"))
-        }
-        Err(unread) => finding.warn(unread.to_string()),
-    };
-}
-
-/// Judges whether memory of a process that is not root's may be dumped.
-fn judge_owner(process: &Process, finding: &mut Finding) {
-    match &process.files_owner {
-        Ok(0) => finding
-            .pass("its files in /proc belong to root, as those of a process that is not dumpable"),
-        Ok(owner) => {
-            finding.fail(format!("it is dumpable: its files in /proc belong to user {owner}"))
-        }
-        Err(unread) => finding.fail(unread.to_string()),
-    };
-}
-
 /// Judges what the forwarder shares with control; the starter is who could have made it namespaces of its own.
 fn judge_namespaces(
     forwarder: &Process,
@@ -393,9 +337,13 @@ mod tests {
     const SEALED: &str = "Name:\tworker-0\nTracerPid:\t0\nUid:\t65529\t65529\t65529\t65529\n\
         Gid:\t65529\t65529\t65529\t65529\nGroups:\t \nCapInh:\t0000000000000000\nCapPrm:\t0000000000000000\n\
         CapEff:\t0000000000000000\nCapBnd:\t0000000000000000\nCapAmb:\t0000000000000000\nNoNewPrivs:\t1\n\
-        Seccomp:\t2\nSeccomp_filters:\t1\n";
+        Seccomp:\t2\nSeccomp_filters:\t2\n";
 
     type Judge = fn(&[String], &mut Finding);
+
+    fn judge_own_system_calls(threads: &[String], finding: &mut Finding) {
+        judge_system_calls(threads, Some(1), finding);
+    }
 
     fn verdict(judge: Judge, threads: &[&str]) -> Verdict {
         let mut finding = Finding::default();
@@ -405,11 +353,12 @@ mod tests {
 
     #[test]
     fn one_thread_with_a_right_is_a_violation() {
-        let judges: [Judge; 4] = [judge_user, judge_capabilities, judge_system_calls, judge_tracer];
+        let judges: [Judge; 4] =
+            [judge_user, judge_capabilities, judge_own_system_calls, judge_tracer];
         for judge in judges {
             assert_eq!(verdict(judge, &[SEALED, SEALED]), Verdict::Pass);
         }
-        let planted: [(Judge, &str, &str); 12] = [
+        let planted: [(Judge, &str, &str); 13] = [
             (judge_user, "Uid:\t65529\t65529", "Uid:\t65529\t0"),
             (judge_user, "Gid:\t65529\t65529\t65529\t65529", "Gid:\t0\t0\t0\t0"),
             (judge_user, "Groups:\t ", "Groups:\t27 "),
@@ -419,8 +368,9 @@ mod tests {
             (judge_capabilities, "CapBnd:\t0", "CapBnd:\t8"),
             (judge_capabilities, "CapAmb:\t0", "CapAmb:\t8"),
             (judge_capabilities, "NoNewPrivs:\t1", "NoNewPrivs:\t0"),
-            (judge_system_calls, "Seccomp:\t2", "Seccomp:\t0"),
-            (judge_system_calls, "Seccomp_filters:\t1", "Seccomp_filters:\t0"),
+            (judge_own_system_calls, "Seccomp:\t2", "Seccomp:\t0"),
+            (judge_own_system_calls, "Seccomp_filters:\t2", "Seccomp_filters:\t0"),
+            (judge_own_system_calls, "Seccomp_filters:\t2", "Seccomp_filters:\t1"),
             (judge_tracer, "TracerPid:\t0", "TracerPid:\t4711"),
         ];
         for (judge, is, planted) in planted {
@@ -432,8 +382,11 @@ mod tests {
 
     #[test]
     fn field_that_the_kernel_does_not_have_is_no_proof() {
-        let older = SEALED.replace("Seccomp_filters:\t1\n", "");
-        assert_eq!(verdict(judge_system_calls, &[&older]), Verdict::Warn);
+        let older = SEALED.replace("Seccomp_filters:\t2\n", "");
+        assert_eq!(verdict(judge_own_system_calls, &[&older]), Verdict::Warn);
+        let mut finding = Finding::default();
+        judge_system_calls(&[SEALED.into()], None, &mut finding);
+        assert_eq!(finding.verdict(), Verdict::Warn, "unknown of the starter");
     }
 
     const UDP_TABLE: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n\
@@ -518,30 +471,6 @@ mod tests {
         assert_eq!(verdict(&limits.replace("11", "1024")), Verdict::Fail);
     }
 
-    const SMAPS: &str = "55d0c4a00000-55d0c4b00000 r-xp 00000000 fe:00 11 /usr/bin/tacit\n\
-        Size:               1024 kB\nVmFlags: rd ex mr mw me lo \n\
-        55d0c5000000-55d0d5000000 rw-p 00000000 00:00 0 [heap]\n\
-        Size:             262144 kB\nVmFlags: rd wr mr mw me lo ac dd \n";
-
-    #[test]
-    fn memory_that_could_be_swapped_dumped_or_both_written_and_run_is_a_violation() {
-        let judged = |smaps: &str| {
-            let mut finding = Finding::default();
-            judge_memory(smaps, &mut finding);
-            finding
-        };
-        assert_eq!(judged(SMAPS).verdict(), Verdict::Pass);
-        for (is, planted) in [
-            ("me lo ac dd", "me ac dd"),
-            ("me lo ac dd", "me lo ac"),
-            ("rd wr mr mw me lo ac dd", "rd wr ex mr mw me lo ac dd"),
-        ] {
-            let finding = judged(&SMAPS.replace(is, planted));
-            assert_eq!(finding.texts(Verdict::Fail).len(), 1, "{planted}");
-            assert!(finding.texts(Verdict::Fail)[0].contains("55d0c5000000"), "{planted}");
-        }
-        assert_eq!(judged("").verdict(), Verdict::Fail, "nothing shown is nothing proven");
-    }
     fn status(capabilities: &str) -> super::super::reading::Reading<Vec<String>> {
         Ok(vec![format!("Uid:\t0\t0\t0\t0\nCapEff:\t{capabilities}\n")])
     }
@@ -570,18 +499,5 @@ mod tests {
         rooted.root = Ok(vec!["/etc".into()]);
         assert_eq!(judged(&rooted, &able), Verdict::Fail);
         assert_eq!(judged(&rooted, &unable), Verdict::Warn);
-    }
-
-    #[test]
-    fn dump_with_memory_is_a_violation() {
-        let judged = |process: &Process| {
-            let mut finding = Finding::default();
-            judge_dumps(process, &mut finding);
-            finding.verdict()
-        };
-        let sealed = Process::sealed(USER, 0);
-        assert_eq!(judged(&sealed), Verdict::Pass);
-        assert_eq!(judged(&Process::sealed(USER, USER)), Verdict::Fail);
-        assert_eq!(judged(&Process { dump_filter: Ok("33".into()), ..sealed }), Verdict::Fail);
     }
 }

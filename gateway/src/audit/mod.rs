@@ -16,6 +16,7 @@ mod interfaces;
 mod legacy;
 mod links;
 mod log;
+mod memory;
 mod metrics;
 mod network;
 mod process;

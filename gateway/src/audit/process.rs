@@ -79,6 +79,12 @@ impl Process {
         Some(sets?.iter().any(|bits| bits & capability != 0))
     }
 
+    /// How many lists of system calls hold the thread that has most; unknown of one that cannot be read.
+    pub(super) fn filters(&self) -> Option<u64> {
+        let threads = self.threads.as_ref().ok()?.iter();
+        threads.filter_map(|status| field(status, "Seccomp_filters")?.first()?.parse().ok()).max()
+    }
+
     /// A process without rights of `user`, sealed, as the kernel reports it.
     #[cfg(test)]
     pub(super) fn sealed(user: u32, files_owner: u32) -> Self {
@@ -172,7 +178,11 @@ pub(super) struct Kinship {
 }
 
 impl Kinship {
+    /// Reads a `status`; one that has ended and was not waited for does nothing any longer.
     fn read(status: &str) -> Option<Self> {
+        if field(status, "State")?.first() == Some(&"Z") {
+            return None;
+        }
         let number = |name| field(status, name)?.first()?.parse().ok();
         let numbers = field(status, "NSpid")?.iter().filter_map(|word| word.parse().ok()).collect();
         let name = field(status, "Name")?.join(" ");
@@ -234,7 +244,8 @@ pub(super) fn holder_of_socket(inode: &str) -> String {
 mod tests {
     use super::*;
 
-    const STATUS: &str = "Name:\ttacit\nPid:\t70\nPPid:\t60\nGroups:\t \nNSpid:\t70\t5\t1\n";
+    const STATUS: &str =
+        "Name:\ttacit\nState:\tS (sleeping)\nPid:\t70\nPPid:\t60\nGroups:\t \nNSpid:\t70\t5\t1\n";
 
     #[test]
     fn fields_are_read_by_their_whole_name() {
@@ -247,6 +258,11 @@ mod tests {
     fn process_is_found_by_its_number_in_its_own_namespace() {
         let process = Kinship::read(STATUS).unwrap();
         assert!(process.is_called(5) && process.is_called(70) && !process.is_called(60));
+    }
+
+    #[test]
+    fn process_that_has_ended_is_none() {
+        assert!(Kinship::read(&STATUS.replace("S (sleeping)", "Z (zombie)")).is_none());
     }
 
     #[test]
