@@ -12,7 +12,7 @@ use super::{
 pub(super) static CHECKS: &[Check] = &[
     Check {
         id: "packet-sockets",
-        meaning: "Nobody captures packets at the tunnel interface or the uplink with a packet socket, as tcpdump does.",
+        meaning: "Nobody captures packets at the tunnel interface, the uplink or what their packets pass besides (a card below a VLAN, a bridge, its ports) with a packet socket, as tcpdump does.",
         by_hand: "ss -0 -p; cat /proc/net/packet",
         judge: |evidence| {
             with_links(evidence, |links, finding| {
@@ -49,19 +49,19 @@ pub(super) static CHECKS: &[Check] = &[
     },
     Check {
         id: "interface-programs",
-        meaning: "No BPF program (XDP, tc, tcx) sees packets at the tunnel interface or the uplink.",
+        meaning: "No BPF program (XDP, tc, tcx) sees packets at the tunnel interface, the uplink or what their packets pass besides.",
         by_hand: "ip -d link; tc filter show dev {tunnel} ingress; tc filter show dev {tunnel} egress; bpftool net",
         judge: |evidence| with_links(evidence, judge_programs),
     },
     Check {
         id: "traffic-control",
-        meaning: "No traffic control filter at the tunnel interface or the uplink copies, samples or redirects packets.",
+        meaning: "No traffic control filter at the tunnel interface, the uplink or what their packets pass besides copies, samples or redirects packets.",
         by_hand: "tc -s filter show dev {tunnel} ingress; tc -s filter show dev {tunnel} egress; the same for {uplink}",
         judge: |evidence| with_links(evidence, judge_filters),
     },
     Check {
         id: "interface-mirrors",
-        meaning: "No interface on top of the tunnel interface or the uplink gets copies of packets, and neither takes more than is sent to it.",
+        meaning: "No interface on top of the tunnel interface, the uplink or what their packets pass besides gets copies of packets, and none of them takes more than is sent to it.",
         by_hand: "ip -d link",
         judge: |evidence| with_links(evidence, judge_mirrors),
     },
@@ -93,8 +93,7 @@ fn judge_packet_sockets(table: &str, links: &Links, finding: &mut Finding) {
                 links.by_index(index).map_or_else(|| index.to_string(), |link| link.name.clone())
             }
         };
-        let is_watched = socket.interface == 0
-            || links.watched.iter().any(|watched| watched.link.index == socket.interface);
+        let is_watched = socket.interface == 0 || links.is_watched(socket.interface);
         let said = |sees| {
             let holder = process::holder_of_socket(socket.inode);
             format!(
@@ -222,36 +221,55 @@ const SHARING_KINDS: [&str; 4] = ["macvlan", "macvtap", "ipvlan", "ipvtap"];
 
 fn judge_mirrors(links: &Links, finding: &mut Finding) {
     for Watched { link, .. } in &links.watched {
-        let on_top = |other: &&Link| {
-            other.lower == Some(link.index) && SHARING_KINDS.contains(&other.kind.as_str())
-        };
-        for other in links.all.iter().filter(on_top) {
-            finding.fail(format!("{}: {} {} on top of it", link.name, other.kind, other.name));
-        }
-        for port in
-            links.all.iter().filter(|port| port.master == Some(link.index) && link.kind == "bridge")
-        {
-            let verdict = if port.kind == "tun" { Verdict::Fail } else { Verdict::Warn };
-            let kind = if port.kind.is_empty() { "card" } else { &port.kind };
-            finding.line(
-                verdict,
-                format!("{}: a bridge with the {kind} {} as a port", link.name, port.name),
-            );
-        }
-        let is_port = link
-            .master
-            .and_then(|master| links.by_index(master))
-            .is_some_and(|master| master.kind == "bridge");
-        match (link.promiscuity, is_port) {
-            (0, _) => finding.pass(format!("{}: takes what is sent to it only", link.name)),
-            (_, true) => {
-                finding.warn(format!("{}: promiscuous, as a port of a bridge is", link.name))
-            }
-            (count, false) => {
-                finding.fail(format!("{}: promiscuous, asked for {count} times", link.name))
-            }
-        };
+        judge_sharing(link, links, finding);
+        judge_ports(link, links, finding);
+        judge_promiscuity(link, links, finding);
     }
+}
+
+/// Interfaces on top of `link` that share it.
+fn sharing<'a>(link: &Link, links: &'a Links) -> impl Iterator<Item = &'a Link> {
+    let index = link.index;
+    links.all.iter().filter(move |other| {
+        other.lower == Some(index) && SHARING_KINDS.contains(&other.kind.as_str())
+    })
+}
+
+fn judge_sharing(link: &Link, links: &Links, finding: &mut Finding) {
+    // One that leads out itself gets its own packets.
+    for other in sharing(link, links).filter(|other| !links.is_watched(other.index)) {
+        finding.fail(format!("{}: {} {} on top of it", link.name, other.kind, other.name));
+    }
+}
+
+fn judge_ports(link: &Link, links: &Links, finding: &mut Finding) {
+    let is_port = |port: &&Link| port.master == Some(link.index) && link.kind == "bridge";
+    for port in links.all.iter().filter(is_port) {
+        let verdict = if port.kind == "tun" { Verdict::Fail } else { Verdict::Warn };
+        let kind = if port.kind.is_empty() { "card" } else { &port.kind };
+        finding.line(
+            verdict,
+            format!("{}: a bridge with the {kind} {} as a port", link.name, port.name),
+        );
+    }
+}
+
+fn judge_promiscuity(link: &Link, links: &Links, finding: &mut Finding) {
+    let is_port = link
+        .master
+        .and_then(|master| links.by_index(master))
+        .is_some_and(|master| master.kind == "bridge");
+    // A card may be told to take all, so that the one on top of it gets what is for its own address.
+    let carries = sharing(link, links).find(|other| links.is_watched(other.index));
+    let name = &link.name;
+    match (link.promiscuity, carries) {
+        (0, _) => finding.pass(format!("{name}: takes what is sent to it only")),
+        (_, _) if is_port => finding.warn(format!("{name}: promiscuous, as a port of a bridge is")),
+        (1, Some(other)) => {
+            finding.warn(format!("{name}: promiscuous, as what carries {} may be", other.name))
+        }
+        (count, _) => finding.fail(format!("{name}: promiscuous, asked for {count} times")),
+    };
 }
 
 #[cfg(test)]
@@ -396,6 +414,31 @@ mod tests {
             verdict(judge_mirrors, |links| links.watched[0].link.promiscuity = 1),
             Verdict::Fail
         );
+    }
+
+    #[test]
+    fn uplink_that_shares_a_card_is_no_violation_but_another_on_that_card_is() {
+        let on_card = |index, name: &str| Link {
+            index,
+            name: name.into(),
+            kind: "macvlan".into(),
+            lower: Some(2),
+            ..Link::default()
+        };
+        let judged = |promiscuity, others: &[Link]| {
+            verdict(judge_mirrors, |links| {
+                links.all.push(on_card(20, "mv0"));
+                links.all.extend(others.iter().cloned());
+                links.watched[0].link.promiscuity = promiscuity;
+                let watched =
+                    Watched { link: on_card(20, "mv0"), filters: Vec::new(), tcx_programs: Ok(0) };
+                links.watched.push(watched);
+            })
+        };
+        assert_eq!(judged(0, &[]), Verdict::Pass);
+        assert_eq!(judged(1, &[]), Verdict::Warn);
+        assert_eq!(judged(2, &[]), Verdict::Fail);
+        assert_eq!(judged(0, &[on_card(21, "spy0")]), Verdict::Fail);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use nlink::{
 use super::{
     bpf,
     reading::{Reading, Unread},
+    way,
 };
 
 /// `IFLA_…`: what the kernel says of an interface.
@@ -133,7 +134,7 @@ pub(super) struct Watched {
 pub(super) struct Links {
     /// All.
     pub(super) all: Vec<Link>,
-    /// The tunnel's, and those that lead out.
+    /// The tunnel's, those that lead out, and what their packets pass besides.
     pub(super) watched: Vec<Watched>,
 }
 
@@ -143,11 +144,11 @@ impl Links {
         let read = async {
             let route = Connection::<Route>::new()?;
             let all: Vec<Link> = route.dump_typed(NlMsgType::RTM_GETLINK).await?;
-            let uplinks = uplinks(&route, &all, tunnel).await?;
+            let mut first = uplinks(&route, &all, tunnel).await?;
+            first.extend(all.iter().filter(|link| link.name == tunnel).map(|link| link.index));
+            let passed = way::passed(&all, &first);
             let mut watched = Vec::new();
-            for link in
-                all.iter().filter(|link| link.name == tunnel || uplinks.contains(&link.index))
-            {
+            for link in all.iter().filter(|link| passed.contains(&link.index)) {
                 let filters = filters(&route, link.index).await?;
                 let tcx_programs = bpf::tcx_programs(link.index);
                 watched.push(Watched { link: link.clone(), filters, tcx_programs });
@@ -161,6 +162,11 @@ impl Links {
     pub(super) fn uplinks(&self, tunnel: &str) -> Vec<&str> {
         let names = self.watched.iter().map(|watched| watched.link.name.as_str());
         names.filter(|name| *name != tunnel).collect()
+    }
+
+    /// Whether packets pass the interface with that number.
+    pub(super) fn is_watched(&self, index: u32) -> bool {
+        self.watched.iter().any(|watched| watched.link.index == index)
     }
 
     /// The interface with that name.

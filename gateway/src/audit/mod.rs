@@ -25,6 +25,7 @@ mod reading;
 mod rules;
 mod store;
 mod watchers;
+mod way;
 
 use serde::Serialize;
 
