@@ -19,7 +19,7 @@ pub(super) static CHECKS: &[Check] = &[
     Check {
         id: "kernel-tracing",
         meaning: "The kernel's tracer records nothing of the network or of system calls.",
-        by_hand: "cd /sys/kernel/tracing && cat current_tracer set_event kprobe_events uprobe_events; cat instances/*/{current_tracer,set_event}",
+        by_hand: "cd /sys/kernel/tracing && cat current_tracer set_event dynamic_events; cat instances/*/{current_tracer,set_event}",
         judge: |evidence| {
             reading::judge(&evidence.watchers.tracer, |tracer, finding| {
                 judge_tracer(tracer.as_ref(), finding);
@@ -74,7 +74,6 @@ impl Tracer {
         let Some(dir) = TRACER_DIRS.into_iter().find(mounted).map(Path::new) else {
             return Ok(None);
         };
-        let probes = |name| reading::text_if_there(dir.join(name)).map(Option::unwrap_or_default);
         let others = reading::directory(dir.join("instances"))?;
         let instances = std::iter::once(Instance::read(dir, String::new()));
         let named = |other: &PathBuf| {
@@ -83,9 +82,23 @@ impl Tracer {
         };
         Ok(Some(Self {
             instances: instances.chain(others.iter().map(named)).collect::<Reading<_>>()?,
-            probes: probes("kprobe_events")? + &probes("uprobe_events")?,
+            probes: probes(dir)?,
         }))
     }
+}
+
+/// What probes are set; older kernels list them by kind.
+fn probes(dir: &Path) -> Reading<String> {
+    let list = |name| reading::text_if_there(dir.join(name));
+    if let Some(all) = list("dynamic_events")? {
+        return Ok(all);
+    }
+    Ok(list("kprobe_events")?.unwrap_or_default() + &list("uprobe_events")?.unwrap_or_default())
+}
+
+/// The group that somebody named a probe by, as in `p:GROUP/NAME PLACE`.
+fn group_of_probe(line: &str) -> Option<&str> {
+    Some(line.split_once(':')?.1.split_once('/')?.0)
 }
 
 impl Instance {
@@ -119,8 +132,9 @@ fn judge_tracer(tracer: Option<&Tracer>, finding: &mut Finding) {
         finding.warn("tracefs is not mounted here, so nobody can read what is traced: mount -t tracefs none /sys/kernel/tracing");
         return;
     };
+    let groups: Vec<&str> = probes.lines().filter_map(group_of_probe).collect();
     for instance in instances {
-        judge_instance(instance, finding);
+        judge_instance(instance, &groups, finding);
     }
     let probes = probes.lines().filter(|line| !line.trim().is_empty()).count();
     finding.line(
@@ -129,15 +143,22 @@ fn judge_tracer(tracer: Option<&Tracer>, finding: &mut Finding) {
     );
 }
 
-fn judge_instance(Instance { name, current, events }: &Instance, finding: &mut Finding) {
+/// Judges what an instance records; a probe of one of `groups` can be anywhere in the kernel or a program.
+fn judge_instance(
+    Instance { name, current, events }: &Instance,
+    groups: &[&str],
+    finding: &mut Finding,
+) {
     let current = current.trim();
     finding.line(
         if current == "nop" { Verdict::Pass } else { Verdict::Fail },
         format!("{name}current_tracer: {current}"),
     );
     let events: Vec<&str> = events.lines().filter(|line| !line.trim().is_empty()).collect();
-    let tells =
-        |event: &&&str| TELLING_GROUPS.contains(&event.split(':').next().unwrap_or_default());
+    let tells = |event: &&&str| {
+        let group = event.split(':').next().unwrap_or_default();
+        TELLING_GROUPS.contains(&group) || groups.contains(&group)
+    };
     for event in events.iter().filter(tells) {
         finding.fail(format!("{name}set_event: {event}"));
     }
@@ -327,6 +348,9 @@ mod tests {
         assert_eq!(tracer("nop\n", "syscalls:sys_enter_sendmsg\n", ""), Verdict::Fail);
         assert_eq!(tracer("nop\n", "block:block_rq_issue\n", ""), Verdict::Warn);
         assert_eq!(tracer("nop\n", "", "p:kprobes/spy tun_get_user\n"), Verdict::Warn);
+        let probe = "p:harmless/spy /usr/bin/tacit:0x4000\n";
+        assert_eq!(tracer("nop\n", "", probe), Verdict::Warn);
+        assert_eq!(tracer("nop\n", "harmless:spy\n", probe), Verdict::Fail);
     }
 
     #[test]
