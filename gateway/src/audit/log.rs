@@ -31,7 +31,7 @@ pub(super) static CHECKS: &[Check] = &[
     Check {
         id: "log-destination",
         meaning: "What the gateway logs is not kept for good, and is not sent on.",
-        by_hand: "ls -l /proc/{control}/fd/2; systemd-analyze cat-config systemd/journald.conf; ls -d /var/log/journal /run/systemd/journal/syslog",
+        by_hand: "ls -l /proc/{control}/fd/2; systemd-analyze cat-config systemd/journald.conf; systemctl show -p LogNamespace tacit; ls -d /var/log/journal /run/systemd/journal/syslog",
         judge: |evidence| {
             let mut finding = Finding::default();
             judge_destination(&evidence.log.destination, &evidence.log.journal, &mut finding);
@@ -70,7 +70,8 @@ impl LogFiles {
             Destination::File(_) => tail(control.pid).map(Some),
             _ => Ok(None),
         };
-        Self { destination, journal: Journal::read(Path::new("/")), text }
+        let groups = reading::text(format!("/proc/{}/cgroup", control.pid)).unwrap_or_default();
+        Self { destination, journal: Journal::of_unit(Path::new("/"), unit(&groups)), text }
     }
 }
 
@@ -158,8 +159,31 @@ fn settings(root: &Path, name: &str) -> String {
     main.into_iter().chain(drop_ins).collect::<Vec<_>>().join("\n")
 }
 
+/// The service that a process belongs to, by the lines of its `cgroup`.
+fn unit(groups: &str) -> Option<&str> {
+    let mut words = groups.lines().flat_map(|line| line.rsplit('/'));
+    words.find(|word| word.ends_with(".service"))
+}
+
+/// What settings say last of `key`.
+fn last<'a>(settings: &'a str, key: &str) -> Option<&'a str> {
+    let values =
+        settings.lines().filter_map(|line| line.trim().strip_prefix(key)?.strip_prefix('='));
+    values.last().map(str::trim).filter(|value| !value.is_empty())
+}
+
 impl Journal {
-    /// Reads journald's settings below `root`.
+    /// Reads the settings below `root` of the journal that `unit` writes to: the host's, or one of its own.
+    fn of_unit(root: &Path, unit: Option<&str>) -> Self {
+        let unit = unit.map(|unit| settings(root, &format!("system/{unit}"))).unwrap_or_default();
+        let Some(namespace) = last(&unit, "LogNamespace") else { return Self::read(root) };
+        let text = settings(root, &format!("journald@{namespace}.conf"));
+        let has_syslog = root.join(format!("run/systemd/journal.{namespace}/syslog")).exists();
+        // Its directory is made with it.
+        Self::of(&text, true, has_syslog)
+    }
+
+    /// Reads the settings of the host's journal below `root`.
     fn read(root: &Path) -> Self {
         let text = settings(root, "journald.conf");
         let has_syslog = root.join("run/systemd/journal/syslog").exists();
@@ -168,14 +192,7 @@ impl Journal {
 
     /// Reads settings; where they are silent, it depends on what is on the disk and who listens.
     fn of(text: &str, has_directory: bool, has_syslog: bool) -> Self {
-        let last = |key: &str| {
-            let mut values =
-                text.lines().filter_map(|line| line.trim().strip_prefix(key)?.strip_prefix('='));
-            values
-                .next_back()
-                .map(|value| value.trim().to_lowercase())
-                .filter(|value| !value.is_empty())
-        };
+        let last = |key| last(text, key).map(str::to_lowercase);
         let is_kept = match last("Storage").as_deref() {
             Some("persistent") => true,
             Some("volatile" | "none") => false,
@@ -332,6 +349,32 @@ mod tests {
         assert!(is_kept_with(&format!("{vendors}/60-x.conf"), "persistent"), "the later name");
         assert!(!is_kept_with("run/systemd/journald.conf.d/70-x.conf", "volatile"));
         assert!(!is_kept_with(&format!("{own}/80-x.disabled"), "persistent"), "no .conf");
+    }
+
+    #[test]
+    fn journal_of_its_own_is_the_one_that_counts() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        let is_kept = || Journal::of_unit(root.path(), Some("tacit.service")).is_kept;
+        write("etc/systemd/journald.conf", "[Journal]\nStorage=volatile\n");
+        write("etc/systemd/system/tacit.service", "[Service]\nExecStart=/usr/bin/tacit run\n");
+        assert!(!is_kept());
+        write("etc/systemd/system/tacit.service.d/log.conf", "[Service]\nLogNamespace=vpn\n");
+        assert!(is_kept(), "unless told, it is");
+        write("etc/systemd/journald@vpn.conf", "[Journal]\nStorage=none\n");
+        assert!(!is_kept());
+        assert!(!Journal::of_unit(root.path(), Some("other.service")).is_kept);
+    }
+
+    #[test]
+    fn service_is_known_by_its_control_group() {
+        assert_eq!(unit("0::/system.slice/tacit.service\n"), Some("tacit.service"));
+        assert_eq!(unit("1:name=systemd:/system.slice/tacit.service\n"), Some("tacit.service"));
+        assert_eq!(unit("0::/user.slice/session-1.scope\n"), None);
     }
 
     #[test]
