@@ -1,14 +1,13 @@
 use std::{
     fs::{self, File},
     io::Write,
-    process::{Child, Command, Stdio},
     time::Duration,
 };
 
 use sqlx::{ConnectOptions, Connection, sqlite::SqliteConnectOptions};
-use tacit_tests::{Gateway, Lab, clock::wait_for, gateway::program};
+use tacit_tests::{Gateway, Lab};
 
-use super::{Audited, verdicts};
+use super::Audited;
 
 /// Runs a statement on the live store, beside the gateway.
 fn execute(gateway: &Gateway<'_>, sql: &'static str) {
@@ -118,45 +117,4 @@ fn settings_file_that_was_changed_since_the_start_is_seen() {
         || fs::rename(&path, &away).unwrap(),
         |()| fs::rename(&away, &path).unwrap(),
     );
-}
-
-/// A program that ends with its test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-#[test]
-fn program_that_is_no_longer_on_the_disk_is_seen() {
-    let lab = Lab::new(0);
-    let gateway = Gateway::stopped(&lab, "gateway", &[]);
-    let (copy, away) = (lab.dir().join("tacit"), lab.dir().join("away"));
-    fs::copy(program(), &copy).unwrap();
-    let mut command = Command::new(&copy);
-    let quiet = gateway.command();
-    command
-        .env_clear()
-        .args(quiet.get_args().map(|word| if word == "trace" { "info".as_ref() } else { word }));
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let _running = Running(lab.gateway.start(&mut command).unwrap());
-    let answers = || gateway.cli(&["status"]).status.success().then_some(());
-    assert!(wait_for(Duration::from_secs(15), answers).is_some());
-
-    let clean = verdicts(&gateway);
-    for id in ["executable", "log-level", "log-destination"] {
-        assert_eq!(clean[id], "PASS", "{id}");
-    }
-    let other = lab.dir().join("other");
-    fs::hard_link(&copy, &away).unwrap();
-    fs::write(&other, "another program").unwrap();
-    fs::rename(&other, &copy).unwrap();
-    assert_eq!(verdicts(&gateway)["executable"], "FAIL");
-    fs::remove_file(&copy).unwrap();
-    assert_eq!(verdicts(&gateway)["executable"], "FAIL");
-    fs::rename(&away, &copy).unwrap();
-    assert_eq!(verdicts(&gateway)["executable"], "PASS");
 }

@@ -1,21 +1,32 @@
 //! `tacit audit`: each violation is planted, seen by exactly its check, and gone when it is removed.
 //!
-//! What the whole machine has once is planted into the files that tell of it, as the lab sees them. What cannot be
-//! planted without a hole in the seal is planted into what was read: in the unit tests of the checks.
+//! What the whole machine has once, or what this kernel may lack, is planted into the files that tell of it, as the lab or
+//! the audit alone sees them. Nothing can be planted into a sealed process: a real one with a right too many stands in
+//! for it. [`table`] has every check, and the test that plants against it.
 
+mod collector;
 mod files;
 mod firewall;
 mod host;
+mod kernel;
 mod network;
 mod outsiders;
 mod plants;
 mod processes;
+mod restarted;
+mod stand_in;
+mod table;
+mod uplinks;
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    process::{Command, Output},
+};
 
 use serde_json::Value;
 use tacit_tests::{
     Client, Gateway, Implementation, Lab,
+    gateway::program,
     lab::TARGET_V4,
     transfer::{Direction, transfer},
 };
@@ -58,10 +69,8 @@ impl<'lab> Audited<'lab> {
         plant: impl FnOnce() -> T,
         remove: impl FnOnce(T),
     ) {
-        assert_eq!(self.clean[id], "PASS", "{id}");
+        let expected = self.clean_but(id, verdict);
         let planted = plant();
-        let mut expected = self.clean.clone();
-        expected.insert(id.into(), verdict.into());
         assert_eq!(self.now(), expected, "{id} while planted");
         remove(planted);
         assert_eq!(self.now(), self.clean, "{id} after it was removed");
@@ -77,6 +86,32 @@ impl<'lab> Audited<'lab> {
         self.sees(id, || self.lab.gateway.sh(plant), |_| drop(self.lab.gateway.sh(remove)));
     }
 
+    /// Asserts that `id` alone says `verdict` to an audit that sees the machine as `view` makes it look.
+    fn sees_through(&self, id: &str, verdict: &str, view: &str) {
+        let expected = self.clean_but(id, verdict);
+        assert_eq!(self.seen_through(view), expected, "{id} while planted");
+        assert_eq!(self.now(), self.clean, "{id} after it was removed");
+    }
+
+    /// What each check says to an audit that alone sees what `view`, shell lines, mounts.
+    fn seen_through(&self, view: &str) -> Verdicts {
+        let mut command = Command::new("unshare");
+        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        command.args(["--mount", "--propagation", "private", "sh", "-ec"]);
+        command.arg(format!("{view}\nexec \"$@\"")).arg("sh").arg(program());
+        command.args(["audit", "--json", "--socket"]).arg(self.gateway.socket());
+        let output = self.lab.gateway.output(&mut command);
+        without_machine_wide(read(&report_of(&output)))
+    }
+
+    /// What was said while nothing was wrong, but of one check.
+    fn clean_but(&self, id: &str, verdict: &str) -> Verdicts {
+        let mut expected = self.clean.clone();
+        let before = expected.insert(id.into(), verdict.into());
+        assert!(before.is_some_and(|before| before != verdict && before != "FAIL"), "{id}");
+        expected
+    }
+
     fn now(&self) -> Verdicts {
         without_machine_wide(verdicts(&self.gateway))
     }
@@ -89,12 +124,16 @@ fn without_machine_wide(mut verdicts: Verdicts) -> Verdicts {
 
 /// What each check says now.
 fn verdicts(gateway: &Gateway<'_>) -> Verdicts {
-    let output = gateway.cli(&["audit", "--json"]);
+    read(&report_of(&gateway.cli(&["audit", "--json"])))
+}
+
+/// The report that an audit printed, with the exit code that goes with it.
+fn report_of(output: &Output) -> Value {
     let report: Value = serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
     let expected = if report["verdict"] == "FAIL" { 3 } else { 0 };
     assert_eq!(output.status.code(), Some(expected), "{report:#}");
-    read(&report)
+    report
 }
 
 fn read(report: &Value) -> Verdicts {

@@ -1,6 +1,6 @@
 use tacit_tests::Lab;
 
-use super::{Audited, MACHINE_WIDE, plants, verdicts};
+use super::{Audited, plants, verdicts};
 
 #[test]
 fn whoever_watches_an_interface_is_seen() {
@@ -71,7 +71,7 @@ fn whoever_has_connections_recorded_or_told_is_seen() {
 fn program_that_could_watch_the_kernel_is_seen() {
     let lab = Lab::new(0);
     let audited = Audited::start(&lab);
-    let check = MACHINE_WIDE[0];
+    let check = "bpf-programs";
     assert_eq!(verdicts(&audited.gateway)[check], "PASS");
     let program = plants::bpf_program(plants::Kind::Tracepoint, 0);
     assert_eq!(verdicts(&audited.gateway)[check], "FAIL");
