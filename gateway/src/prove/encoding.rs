@@ -1,6 +1,9 @@
 //! The ways in which a mark could have been written down.
 
-use std::{fmt::Write, net::IpAddr};
+use std::{
+    fmt::Write,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use base64::{
     Engine,
@@ -94,7 +97,13 @@ pub(super) fn forms_of_address(ip: IpAddr, port: Option<u16>) -> Vec<Form> {
             forms.push(text(Encoding::ReverseZone, format!("{d}.{c}.{b}.{a}")));
             forms.push(text(Encoding::Number, u32::from_be_bytes(octets).to_string()));
             forms.push(text(Encoding::Number, u32::from_le_bytes(octets).to_string()));
+            for number in [i32::from_be_bytes(octets), i32::from_le_bytes(octets)] {
+                forms.push(text(Encoding::Number, number.to_string()));
+            }
             forms.extend(forms_of_octets(&octets, &[4]));
+            forms.extend(short_base64_forms(&octets));
+            forms.extend(short_base64_forms(&[d, c, b, a]));
+            forms.extend(mapped_forms(v4));
         }
         IpAddr::V6(v6) => {
             let octets = v6.octets();
@@ -117,6 +126,19 @@ pub(super) fn forms_of_address(ip: IpAddr, port: Option<u16>) -> Vec<Form> {
     // A well-known port is named in many a text.
     forms.extend(port.filter(|port| *port > 1024).into_iter().flat_map(named));
     distinct(forms)
+}
+
+/// An IPv4 address as programs write it that know IPv6 alone (RFC 4291, section 2.5.5.2).
+///
+/// Its text with dots holds the IPv4 address as it is, and its 16 bytes end with that one's.
+fn mapped_forms(v4: Ipv4Addr) -> Vec<Form> {
+    let v6 = v4.to_ipv6_mapped();
+    let [.., high, low] = v6.segments();
+    let dotted = format!("::ffff:{v4}");
+    let mut forms = forms_of_text(&dotted, Encoding::AddressText);
+    forms.extend(forms_of_text(&format!("ffff:{high:x}:{low:x}"), Encoding::AddressText));
+    forms.push(text(Encoding::Number, u128::from(v6).to_string()));
+    forms
 }
 
 fn forms_of_text(address: &str, encoding: Encoding) -> Vec<Form> {
@@ -167,6 +189,32 @@ fn base64_forms(bytes: &[u8]) -> Vec<Form> {
         let first = (before * 8).div_ceil(6);
         for engine in [BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD] {
             forms.push(text(Encoding::Base64, engine.encode(&padded)[first..digits].to_owned()));
+        }
+    }
+    forms
+}
+
+/// The digits of a few bytes, with those at the edges that depend on what stands before and after: each as it can be.
+///
+/// Without them three bytes in four would be known, which any text in base64 has by chance.
+fn short_base64_forms(bytes: &[u8]) -> Vec<Form> {
+    let mut forms = Vec::new();
+    for before in 0..3 {
+        let bits = (before + bytes.len()) * 8;
+        let (shared_before, shared_after) = (before * 8 % 6, bits.next_multiple_of(6) - bits);
+        for (left, right) in (0..1_u8 << shared_before)
+            .flat_map(|left| (0..1_u8 << shared_after).map(move |right| (left, right)))
+        {
+            let mut padded = vec![left; before];
+            padded.extend(bytes);
+            padded.push(right << (8 - shared_after) % 8);
+            let digits = before * 8 / 6..bits.div_ceil(6);
+            for engine in [BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD] {
+                forms.push(text(
+                    Encoding::Base64,
+                    engine.encode(&padded)[digits.clone()].to_owned(),
+                ));
+            }
         }
     }
     forms
@@ -256,6 +304,13 @@ mod tests {
         assert!(has(&forms, Encoding::Hex, b"C0000281"));
         assert!(has(&forms, Encoding::DecimalList, b"192, 0, 2, 129"));
         assert!(has(&forms, Encoding::Port, b"port=4321"));
+        assert!(has(&forms, Encoding::Number, b"-1073741183"));
+        assert!(has(&forms, Encoding::AddressText, b"::ffff:192.0.2.129"));
+        assert!(has(&forms, Encoding::AddressText, b"ffff:c000:281"));
+        assert!(has(&forms, Encoding::Number, b"281473902969473"));
+        // Alone, and behind the bytes of a mapped address.
+        assert!(has(&forms, Encoding::Base64, b"wAACgQ"));
+        assert!(has(&forms, Encoding::Base64, b"8AAAoE"));
 
         let forms = forms_of_address("2001:db8::1".parse().unwrap(), None);
         assert!(has(&forms, Encoding::AddressText, b"2001:DB8::1"));
@@ -265,6 +320,27 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn address_in_base64_is_known_wherever_it_stands_in_either_byte_order(
+            before in proptest::collection::vec(any::<u8>(), 0..9),
+            octets in any::<[u8; 4]>(),
+            after in proptest::collection::vec(any::<u8>(), 0..9),
+        ) {
+            let forms = forms_of_address(IpAddr::from(octets), None);
+            let reversed = octets.iter().rev().copied().collect();
+            for octets in [octets.to_vec(), reversed] {
+                let all = [before.clone(), octets, after.clone()].concat();
+                for engine in [BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD] {
+                    let text = engine.encode(&all);
+                    let known = forms.iter().any(|form| {
+                        form.encoding == Encoding::Base64
+                            && text.as_bytes().windows(form.bytes.len()).any(|window| window == form.bytes)
+                    });
+                    prop_assert!(known, "{text}");
+                }
+            }
+        }
+
         #[test]
         fn base64_is_known_wherever_it_stands(
             before in proptest::collection::vec(any::<u8>(), 0..9),
