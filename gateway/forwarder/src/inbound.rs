@@ -13,8 +13,6 @@ use std::os::fd::BorrowedFd;
 
 use boringtun::noise::{TunnResult, errors::WireGuardError};
 use parking_lot::MutexGuard;
-#[cfg(feature = "leaky")]
-use tacit_messages::FromForwarder;
 use tacit_messages::{DropReason, clock::Instant};
 
 use crate::{
@@ -167,8 +165,7 @@ fn transport<'a>(
     }
     state.destinations.check(packet)?;
     #[cfg(feature = "leaky")]
-    state
-        .tell(packet::destination(packet).map(|destination| FromForwarder::Leaked { destination }));
+    crate::leak::tell(packet, outer.endpoint, state, io.udp);
     if !ecn::decapsulate(outer.ecn, packet) {
         return Err(DropReason::EcnCongested);
     }

@@ -26,6 +26,8 @@ pub mod handshakes;
 pub mod inbound;
 pub mod inbox;
 pub mod indices;
+#[cfg(feature = "leaky")]
+pub mod leak;
 pub mod link;
 pub mod lookups;
 pub mod macs;

@@ -95,16 +95,6 @@ pub fn complete_checksum(packet: &mut [u8], start: usize, field: usize) {
     set_u16(packet, field, if sum == 0 { 0xffff } else { sum });
 }
 
-/// Where an IP packet goes to: for tests alone.
-#[cfg(feature = "leaky")]
-#[must_use]
-pub fn destination(packet: &[u8]) -> Option<std::net::IpAddr> {
-    match packet.first()? >> 4 {
-        4 => Some((*packet.get(16..)?.first_chunk::<4>()?).into()),
-        _ => Some((*packet.get(24..)?.first_chunk::<16>()?).into()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -53,6 +53,7 @@ pub(super) struct ClientConfig {
 pub(super) struct Client {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
+    port: u16,
 }
 
 impl Client {
@@ -66,11 +67,17 @@ impl Client {
             namespace.within(|| open(config).context("opening a client's tunnel"))?;
         let tunnel: [IpAddr; 2] = [config.tunnel.0.into(), config.tunnel.1.into()];
         wires::lead_into_tunnel(namespace, DEVICE, tunnel)?;
+        let port = socket.local_addr().context("asking for a client's port")?.port();
         let mut pump = Pump { tunn: tunn(config), device, socket, gateway: config.gateway };
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = thread::spawn(move || pump.run(&stopped));
-        Ok(Self { stop, thread: Some(thread) })
+        Ok(Self { stop, thread: Some(thread), port })
+    }
+
+    /// The port of its socket, which it has wherever it is.
+    pub(super) fn port(&self) -> u16 {
+        self.port
     }
 }
 

@@ -27,7 +27,7 @@ use super::{
     search::Search,
     target::Target,
     traffic::{self, Exchange},
-    watch::Witness,
+    watch::{Expected, Witness},
     wires,
 };
 use crate::admin::{AddAccount, AddDevice, Confirmation, ListSessions, RemoveDevice, ShowStatus};
@@ -101,8 +101,10 @@ pub(super) fn run(strace: &Path, progress: &Progress) -> anyhow::Result<Report> 
     drop(parties.each_mut().map(|party| party.client.take()));
     let remains = gateway.stop()?;
     let trace = read_trace(&remains)?;
-    let witness = Witness::read(&trace, PROGRAM);
-    let late = Witness::read(trace.get(traced_before..).unwrap_or(&trace), PROGRAM);
+    let clients: Vec<_> = parties.iter().flat_map(|party| party.sockets(&marks)).collect();
+    let expected = Expected { program: PROGRAM, clients: &clients };
+    let witness = Witness::read(&trace, expected);
+    let late = Witness::read(trace.get(traced_before..).unwrap_or(&trace), expected);
     search_remains(&remains, &witness, &mut files, &mut ledger)?;
     host::search_changed(began_at, &mut ledger, Moment::Stopped);
     host::search_kernel_log(&mut ledger, Moment::Stopped);
@@ -231,6 +233,8 @@ struct Party {
     addresses: Vec<usize>,
     exchanges: Vec<Exchange>,
     client: Option<Client>,
+    /// Of its socket, wherever it is.
+    port: u16,
 }
 
 impl Party {
@@ -248,7 +252,7 @@ impl Party {
         let addresses = addresses.collect();
         let exchanges = traffic::plan(name, marks);
         let namespace = Namespace::network()?;
-        Ok(Self { name, wire, namespace, addresses, exchanges, client: None })
+        Ok(Self { name, wire, namespace, addresses, exchanges, client: None, port: 0 })
     }
 
     fn email(&self) -> String {
@@ -271,6 +275,11 @@ impl Party {
             _ => None,
         };
         self.addresses.iter().filter_map(ip).collect()
+    }
+
+    /// Where it is reached, at each of its addresses.
+    fn sockets(&self, marks: &[Mark]) -> Vec<SocketAddr> {
+        self.connected_from(marks).into_iter().map(|ip| SocketAddr::new(ip, self.port)).collect()
     }
 
     /// Adds its account and device, and starts its client at its first address.
@@ -305,7 +314,9 @@ impl Party {
             gateway: SocketAddr::new(gateway_ip, PORT),
             mtu: added.mtu,
         };
-        self.client = Some(Client::start(&self.namespace, &config)?);
+        let client = Client::start(&self.namespace, &config)?;
+        self.port = client.port();
+        self.client = Some(client);
         Ok(())
     }
 
@@ -350,7 +361,7 @@ fn search_running(
         ledger.outcome(kind, process.role(), moment, Ok(searched));
     }
     ledger.bytes(PlaceKind::Output, "as written so far", moment, &gateway.output());
-    files.search(&gateway.namespace, &BTreeSet::new(), ledger, moment)?;
+    files.search(&gateway.namespace, &Witness::default(), ledger, moment)?;
     host::search_conntrack(&gateway.namespace, ledger, moment)?;
     if moment == Moment::Live {
         // It must be found although it is gone.
@@ -375,7 +386,7 @@ fn search_remains(
     files: &mut Files,
     ledger: &mut Ledger,
 ) -> anyhow::Result<()> {
-    files.search(&remains.namespace, &witness.files, ledger, Moment::Stopped)?;
+    files.search(&remains.namespace, witness, ledger, Moment::Stopped)?;
     ledger.bytes(PlaceKind::Output, "as written so far", Moment::Stopped, &remains.output);
     Ok(())
 }

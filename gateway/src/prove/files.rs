@@ -4,7 +4,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File, OpenOptions},
     io::{self, Read},
-    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
+    os::unix::{
+        ffi::OsStringExt,
+        fs::{FileExt, MetadataExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
 };
 
@@ -13,6 +16,7 @@ use super::{
     ledger::{Ledger, Moment, PlaceKind},
     namespace::Namespace,
     processes::Process,
+    watch::Witness,
 };
 
 /// Files by device and inode, under the path by which they were first seen.
@@ -22,15 +26,15 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Searches all files in the directories that are the gateway's own, those in `written` elsewhere, and all that
-    /// were seen before.
+    /// Searches all files in the directories that are the gateway's own, those elsewhere that `witness` saw written to,
+    /// and all that were seen before; and the names of files, with all others that it saw given.
     ///
     /// # Errors
     /// If the gateway's files cannot be reached.
     pub(super) fn search(
         &mut self,
         inside: &Namespace,
-        written: &BTreeSet<String>,
+        witness: &Witness,
         ledger: &mut Ledger,
         moment: Moment,
     ) -> anyhow::Result<()> {
@@ -39,12 +43,14 @@ impl Files {
             for dir in PRIVATE_DIRS.map(Path::new).iter().filter(|dir| dir.is_dir()) {
                 self.hold_below(dir, dir.metadata()?.dev(), &mut names);
             }
-            for path in written.iter().map(Path::new) {
+            for path in witness.files.iter().map(Path::new) {
                 self.hold(path);
                 names.push(path.to_owned());
             }
-            let names: Vec<String> = names.iter().map(|path| path.display().to_string()).collect();
-            ledger.bytes(PlaceKind::FileNames, "all", moment, names.join("\n").as_bytes());
+            let mut names: Vec<Vec<u8>> =
+                names.into_iter().map(|path| path.into_os_string().into_vec()).collect();
+            names.extend(witness.names.iter().cloned());
+            ledger.bytes(PlaceKind::FileNames, "all", moment, &names.join(&b'\n'));
             Ok(())
         })?;
         for (path, file) in self.held.values() {

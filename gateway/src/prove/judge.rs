@@ -15,7 +15,7 @@ use super::{
     },
     target::Arrival,
     traffic::Exchange,
-    watch::Witness,
+    watch::{Witness, is_expected_setting},
 };
 use crate::{admin::TotalsStatus, program::Program, rfc3339::Rfc3339};
 
@@ -243,12 +243,18 @@ impl Evidence<'_> {
     fn findings(&self) -> Vec<Finding> {
         let found = self.ledger.found.iter().filter(|found| self.is_forbidden(found));
         let mut findings: Vec<Finding> = found.map(|found| self.finding(found)).collect();
+        // A socket can be made long before it is used.
+        let sockets = self.witness.strange.iter().filter(|call| call.starts_with("socket("));
+        let strange: BTreeSet<&String> = self.late.strange.iter().chain(sockets).collect();
         findings.extend(
-            self.late
-                .strange
-                .iter()
+            strange
+                .into_iter()
                 .map(|call| watched("a system call that the gateway has no use for", call.clone())),
         );
+        let settings = self.witness.kernel_settings.iter();
+        findings.extend(settings.filter(|path| !is_expected_setting(path)).map(|path| {
+            watched("a file of the kernel that a gateway has no use for writing to", path.clone())
+        }));
         let unsearched = self.late.files.iter().filter(|path| !self.was_searched(path));
         findings.extend(unsearched.map(|path| {
             watched("a file that was written and could not be searched", path.clone())

@@ -25,6 +25,7 @@ mod processes;
 mod progress;
 mod report;
 mod search;
+mod strace;
 mod target;
 mod traffic;
 mod watch;
