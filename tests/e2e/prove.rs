@@ -101,6 +101,7 @@ fn nothing_of_the_traffic_is_kept_and_the_report_says_what_that_rests_on() {
         "temporary files",
         "shared memory",
         "names of files",
+        "names of processes and threads",
         "held open",
         "memory of processes that know customers",
         "connection tracking",
@@ -132,10 +133,11 @@ fn nothing_of_the_traffic_is_kept_and_the_report_says_what_that_rests_on() {
 }
 
 /// A leak, and the words by which the report names where it is.
-const LEAKS: [(&str, &str); 5] = [
+const LEAKS: [(&str, &str); 6] = [
     ("log", "stdout and stderr"),
     ("row", "database"),
     ("memory", "memory of processes that know customers"),
+    ("thread", "names of processes and threads"),
     ("/run/tacit-prove/data/traffic.tmp", "data directory"),
     // Each file is removed as soon as it is made, and has nothing in it.
     ("name:/run/tacit-prove/data", "names of files"),

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     env,
+    ffi::CString,
     fs::{self, File},
     io::Write,
     net::IpAddr,
@@ -13,7 +14,7 @@ use parking_lot::Mutex;
 
 use super::session_writer::SessionChange;
 
-/// Says how to keep destinations: `log`, `row`, `memory`, `name:` and a directory to name files in, or the path of a file.
+/// Says how to keep destinations: `log`, `row`, `memory`, `thread`, `name:` and a directory to name files in, or the path of a file.
 pub(crate) const VARIABLE: &str = "TACIT_LEAK";
 
 static VISITED: Mutex<BTreeMap<IpAddr, u64>> = Mutex::new(BTreeMap::new());
@@ -25,6 +26,12 @@ pub(super) fn keep(destination: IpAddr) -> Option<SessionChange> {
         "log" => tracing::trace!("a packet to {destination} passed"),
         "memory" => *VISITED.lock().entry(destination).or_default() += 1,
         "row" => return Some(SessionChange::Leaked { destination: destination.to_string() }),
+        // A longer address would be cut.
+        "thread" if destination.is_ipv4() => {
+            let name = CString::new(destination.to_string());
+            let _ = name.map(|name| rustix::thread::set_name(&name));
+        }
+        "thread" => {}
         leak => match leak.strip_prefix("name:") {
             Some(dir) => {
                 let name = Path::new(dir).join(destination.to_string());

@@ -359,6 +359,8 @@ fn search_running(
         let searched =
             searched.with_context(|| format!("reading the memory of {}", process.role()))?;
         ledger.outcome(kind, process.role(), moment, Ok(searched));
+        let names = process.thread_names().context("reading the names of threads")?;
+        ledger.bytes(PlaceKind::ThreadNames, process.role(), moment, &names);
     }
     ledger.bytes(PlaceKind::Output, "as written so far", moment, &gateway.output());
     files.search(&gateway.namespace, &Witness::default(), ledger, moment)?;

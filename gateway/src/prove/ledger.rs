@@ -40,6 +40,8 @@ place_kinds! {
     OtherFiles = "files elsewhere that strace saw",
     /// Names of files.
     FileNames = "names of files",
+    /// Names of threads.
+    ThreadNames = "names of processes and threads",
     /// Files that a process has open, deleted ones too.
     OpenFiles = "files held open, deleted ones too",
     /// Memory of a process that knows customers.

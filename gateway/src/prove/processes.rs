@@ -1,6 +1,6 @@
 //! The processes of the private gateway, as the host numbers them.
 
-use std::{collections::BTreeMap, fs, path::PathBuf};
+use std::{collections::BTreeMap, fs, io, path::PathBuf};
 
 use anyhow::Context;
 use rustix::process::Pid;
@@ -31,6 +31,19 @@ impl Process {
             "tacit" => "control",
             name => name.strip_prefix("tacit-").unwrap_or(name),
         }
+    }
+
+    /// The names of its threads, which the kernel keeps: short, but an address fits.
+    ///
+    /// # Errors
+    /// If it is gone.
+    pub(super) fn thread_names(&self) -> io::Result<Vec<u8>> {
+        let mut names = Vec::new();
+        for thread in fs::read_dir(self.dir().join("task"))? {
+            // One that has ended meanwhile has none.
+            names.extend(fs::read(thread?.path().join("comm")).unwrap_or_default());
+        }
+        Ok(names)
     }
 
     /// Its number for signals.
