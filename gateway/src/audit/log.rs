@@ -167,9 +167,9 @@ fn unit(groups: &str) -> Option<&str> {
 
 /// What settings say last of `key`.
 fn last<'a>(settings: &'a str, key: &str) -> Option<&'a str> {
-    let values =
+    let mut values =
         settings.lines().filter_map(|line| line.trim().strip_prefix(key)?.strip_prefix('='));
-    values.last().map(str::trim).filter(|value| !value.is_empty())
+    values.next_back().map(str::trim).filter(|value| !value.is_empty())
 }
 
 impl Journal {

@@ -207,7 +207,7 @@ fn short_base64_forms(bytes: &[u8]) -> Vec<Form> {
         {
             let mut padded = vec![left; before];
             padded.extend(bytes);
-            padded.push(right << (8 - shared_after) % 8);
+            padded.push(right << ((8 - shared_after) % 8));
             let digits = before * 8 / 6..bits.div_ceil(6);
             for engine in [BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD] {
                 forms.push(text(
