@@ -3,7 +3,7 @@
 use std::{io, os::fd::RawFd};
 
 use tacit_seal::{
-    bpf::{self, Demand, Rule},
+    bpf::{self, Demand, Rule, Values},
     filter,
 };
 
@@ -74,7 +74,8 @@ fn any(call: libc::c_long) -> Rule {
 /// A call whose first argument is a descriptor.
 fn on(call: libc::c_long, descriptors: &[RawFd]) -> Rule {
     let ranges = bpf::ranges(descriptors.iter().map(|descriptor| descriptor.cast_unsigned()));
-    Rule { number: call as u32, demands: vec![Demand { argument: 0, ranges }] }
+    let demand = Demand { argument: 0, values: Values::Within(ranges) };
+    Rule { number: call as u32, demands: vec![demand] }
 }
 
 /// Has the kernel hold every thread of this process to [`allowed`], for good.

@@ -20,13 +20,22 @@ pub struct Rule {
     pub demands: Vec<Demand>,
 }
 
-/// An argument must be in one of several ranges.
+/// What an argument must be.
 #[derive(Clone)]
 pub struct Demand {
     /// Which argument, from 0.
     pub argument: usize,
-    /// The ranges, ascending and apart from each other.
-    pub ranges: Vec<RangeInclusive<u32>>,
+    /// Its values.
+    pub values: Values,
+}
+
+/// Values of an argument.
+#[derive(Clone)]
+pub enum Values {
+    /// Those in one of these ranges, which ascend and are apart from each other.
+    Within(Vec<RangeInclusive<u32>>),
+    /// Those with at least one of these bits.
+    WithAnyBit(u32),
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -39,11 +48,16 @@ const JUMP: u16 = (libc::BPF_JMP | libc::BPF_JA) as u16;
 const JUMP_IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
 const JUMP_IF_AT_LEAST: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
 const JUMP_IF_ABOVE: u16 = (libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K) as u16;
+const JUMP_IF_ANY_BIT: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
 const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 
 const ALLOW: Instruction = plain(RETURN, libc::SECCOMP_RET_ALLOW);
 const KILL: Instruction = plain(RETURN, libc::SECCOMP_RET_KILL_PROCESS);
-const REFUSE: Instruction = plain(RETURN, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32);
+
+/// The answer that the call fails with `errno`.
+const fn refuse(errno: libc::c_int) -> Instruction {
+    plain(RETURN, libc::SECCOMP_RET_ERRNO | errno as u32)
+}
 
 /// Numbers from here on are other names for the calls below, where the kernel has them (x32).
 const OTHER_NAMES: u32 = 0x4000_0000;
@@ -67,9 +81,15 @@ pub fn allowing(rules: Vec<Rule>) -> Vec<Instruction> {
 /// The program that refuses what `rules` list, as if a right were lacking, and allows anything else.
 #[must_use]
 pub fn refusing(rules: Vec<Rule>) -> Vec<Instruction> {
+    failing(rules, libc::EPERM)
+}
+
+/// The program that has what `rules` list fail with `errno`, and allows anything else.
+#[must_use]
+pub fn failing(rules: Vec<Rule>, errno: libc::c_int) -> Vec<Instruction> {
     let mut program = beginning();
     program.extend([jump_if(JUMP_IF_AT_LEAST, OTHER_NAMES, 0, 1), KILL]);
-    program.extend(List { listed: REFUSE, other: ALLOW }.of_calls(rules));
+    program.extend(List { listed: refuse(errno), other: ALLOW }.of_calls(rules));
     program
 }
 
@@ -112,11 +132,18 @@ impl List {
     fn demand(self, demand: &Demand, then: &[Instruction]) -> Vec<Instruction> {
         let low_half = if cfg!(target_endian = "little") { 0 } else { 4 };
         let offset = offset_of!(libc::seccomp_data, args) + 8 * demand.argument + low_half;
-        let leaf =
-            |values: &RangeInclusive<u32>| Leaf { values: values.clone(), then: then.into() };
-        let leaves: Vec<Leaf> = demand.ranges.iter().map(leaf).collect();
         let mut code = vec![plain(LOAD, offset as u32)];
-        code.extend(self.search(&leaves));
+        match &demand.values {
+            Values::Within(ranges) => {
+                let leaf =
+                    |range: &RangeInclusive<u32>| Leaf { values: range.clone(), then: then.into() };
+                code.extend(self.search(&ranges.iter().map(leaf).collect::<Vec<_>>()));
+            }
+            Values::WithAnyBit(bits) => {
+                code.extend([jump_if(JUMP_IF_ANY_BIT, *bits, 1, 0), self.other]);
+                code.extend(then);
+            }
+        }
         code
     }
 
@@ -172,10 +199,21 @@ mod tests {
 
     /// What the program answers to a call.
     fn answer(program: &[Instruction], architecture: u32, number: u32, arguments: [u64; 6]) -> u32 {
+        let argument = |at: usize| arguments[at] as u32;
+        run(program, architecture, number, argument)
+    }
+
+    /// What the program answers to a call whose arguments are told when it looks at one.
+    fn run(
+        program: &[Instruction],
+        architecture: u32,
+        number: u32,
+        argument: impl Fn(usize) -> u32,
+    ) -> u32 {
         let load = |offset: u32| match offset {
             0 => number,
             4 => architecture,
-            _ => arguments[(offset as usize - 16) / 8] as u32,
+            _ => argument((offset as usize - 16) / 8),
         };
         let (mut at, mut loaded) = (0, 0);
         loop {
@@ -194,6 +232,7 @@ mod tests {
                 JUMP_IF_EQUAL => loaded == k,
                 JUMP_IF_AT_LEAST => loaded >= k,
                 JUMP_IF_ABOVE => loaded > k,
+                JUMP_IF_ANY_BIT => loaded & k != 0,
                 other => panic!("instruction {other}"),
             };
             at += usize::from(if holds { jt } else { jf });
@@ -216,7 +255,7 @@ mod tests {
     fn every_demand_must_hold() {
         let demand = |argument, numbers: &[u32]| Demand {
             argument,
-            ranges: ranges(numbers.iter().copied()),
+            values: Values::Within(ranges(numbers.iter().copied())),
         };
         let demands = vec![demand(0, &[3, 4, 5, 9]), demand(2, &[1])];
         let program = allowing(vec![Rule { number: 1, demands }]);
@@ -228,11 +267,12 @@ mod tests {
 
     #[test]
     fn refusal_is_for_what_is_listed_and_for_calls_by_another_name() {
-        let raw = Demand { argument: 1, ranges: ranges([3]) };
+        let raw = Demand { argument: 1, values: Values::Within(ranges([3])) };
         let listed = Rule { number: 5, demands: vec![] };
         let program = refusing(vec![Rule { number: 1, demands: vec![raw] }, listed]);
         let refused = |number, argument| {
-            answer(&program, ARCHITECTURE, number, [0, argument, 0, 0, 0, 0]) == REFUSE.k
+            answer(&program, ARCHITECTURE, number, [0, argument, 0, 0, 0, 0])
+                == refuse(libc::EPERM).k
         };
         assert!(refused(5, 9) && refused(1, 3));
         assert!(allowed(&program, 1, [3, 2, 3, 3, 3, 3]));
@@ -240,6 +280,36 @@ mod tests {
         for (architecture, number) in [(ARCHITECTURE, OTHER_NAMES | 4), (0x4000_0003, 4)] {
             let answer = answer(&program, architecture, number, [0; 6]);
             assert_eq!(answer, libc::SECCOMP_RET_KILL_PROCESS);
+        }
+    }
+
+    #[test]
+    fn one_of_several_bits_is_enough() {
+        let demands = vec![Demand { argument: 0, values: Values::WithAnyBit(0b0110) }];
+        let program = failing(vec![Rule { number: 1, demands }], libc::ENOSYS);
+        let answer = |flags| answer(&program, ARCHITECTURE, 1, [flags, 6, 6, 6, 6, 6]);
+        for flags in [0b0010, 0b0100, 0b1111] {
+            assert_eq!(answer(flags), refuse(libc::ENOSYS).k, "{flags}");
+        }
+        for flags in [0, 0b1001, 0b0110 << 32] {
+            assert_eq!(answer(flags), libc::SECCOMP_RET_ALLOW, "{flags}");
+        }
+    }
+
+    #[test]
+    fn arguments_are_looked_at_only_if_something_is_demanded_of_them() {
+        let demands = vec![Demand { argument: 0, values: Values::WithAnyBit(1) }];
+        let listed = [(1, vec![]), (4, demands.clone()), (9, vec![]), (10, demands)];
+        let rules = listed.map(|(number, demands)| Rule { number, demands }).to_vec();
+        for program in [allowing(rules.clone()), refusing(rules)] {
+            // The kernel finds out by the same means which calls it need not run a program for.
+            let looked = |number| {
+                let has_looked = std::cell::Cell::new(false);
+                run(&program, ARCHITECTURE, number, |_| u32::from(has_looked.replace(true)));
+                has_looked.get()
+            };
+            let looked_at: Vec<u32> = (0..500).filter(|number| looked(*number)).collect();
+            assert_eq!(looked_at, [4, 10]);
         }
     }
 
@@ -260,7 +330,8 @@ mod tests {
                 number: *number,
                 demands: values
                     .iter()
-                    .map(|values| Demand { argument: 3, ranges: ranges(values.iter().copied()) })
+                    .map(|values| Values::Within(ranges(values.iter().copied())))
+                    .map(|values| Demand { argument: 3, values })
                     .collect(),
             };
             let list: Vec<Rule> = rules.iter().map(rule).collect();

@@ -22,7 +22,7 @@ use rustix::{
     thread::{CapabilitySet, set_no_new_privs},
 };
 use tacit_messages::SealPart;
-use tacit_seal::{Failure, apply as part, bpf, errno, filter, landlock_error, rights};
+use tacit_seal::{Failure, apply as part, errno, filter, landlock_error, rights};
 
 use super::user::User;
 use crate::seal::{self, SealError, calls};
@@ -58,8 +58,8 @@ fn apply(user: User, data_dir: &Path, listen: &[SocketAddr]) -> Result<Seal, Fai
     part(SealPart::Capabilities, || rights::keep_only(kept))?;
     part(SealPart::Dumps, seal::keep_out_of_dumps)?;
     part(SealPart::Landlock, || deny_all_but(&places))?;
-    for refused in [calls::refused_to_control(), vec![calls::raw_sockets()]] {
-        part(SealPart::SystemCalls, || filter::hold_to(bpf::refusing(refused)).map_err(errno))?;
+    for program in calls::programs_for_control() {
+        part(SealPart::SystemCalls, || filter::hold_to(program).map_err(errno))?;
     }
     Ok(Seal { _places: places.into_iter().map(|(place, _)| place).collect() })
 }

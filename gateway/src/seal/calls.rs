@@ -1,6 +1,8 @@
 //! System calls that a gateway never makes. They are refused as if a right were lacking; everything else is allowed.
 
-use tacit_seal::bpf::{Demand, Rule, ranges};
+use std::ops::RangeInclusive;
+
+use tacit_seal::bpf::{self, Demand, Instruction, Rule, Values, ranges};
 
 /// Calls that look into other processes or watch the machine.
 const WATCHING: &[libc::c_long] = &[
@@ -95,39 +97,84 @@ pub(crate) fn refused_to_starter() -> Vec<Rule> {
     [WATCHING, RULING, EVADING, CONNECTING].concat().into_iter().map(any).collect()
 }
 
+/// The programs that keep control from what it never does. A program knows one rule for each call, and of sockets there
+/// is more to say.
+pub(crate) fn programs_for_control() -> Vec<Vec<Instruction>> {
+    let refused = [refused_to_control(), vec![raw_sockets()], vec![foreign_protocols()]];
+    let mut programs: Vec<_> = refused.into_iter().map(bpf::refusing).collect();
+    // Its arguments are in memory, which no program can see. Who is told that there is no such call uses `clone`.
+    programs.push(bpf::failing(vec![any(libc::SYS_clone3)], libc::ENOSYS));
+    programs
+}
+
 /// What control never does.
-pub(crate) fn refused_to_control() -> Vec<Rule> {
+fn refused_to_control() -> Vec<Rule> {
     let mut rules: Vec<Rule> =
         [WATCHING, RULING, EVADING, LEAVING].concat().into_iter().map(any).collect();
-    rules.push(foreign_sockets());
+    rules.extend([foreign_sockets(), new_namespaces()]);
     rules
+}
+
+/// Processes in namespaces of their own, in which they could have more rights than control.
+fn new_namespaces() -> Rule {
+    let kinds = [
+        libc::CLONE_NEWNS,
+        libc::CLONE_NEWCGROUP,
+        libc::CLONE_NEWUTS,
+        libc::CLONE_NEWIPC,
+        libc::CLONE_NEWUSER,
+        libc::CLONE_NEWPID,
+        libc::CLONE_NEWNET,
+    ];
+    let bits = kinds.into_iter().fold(0, |bits, kind| bits | kind.cast_unsigned());
+    let demands = vec![Demand { argument: 0, values: Values::WithAnyBit(bits) }];
+    Rule { number: libc::SYS_clone as u32, demands }
 }
 
 /// Sockets that would show packets: all of the families that control has no use for, `AF_PACKET` among them.
 fn foreign_sockets() -> Rule {
     let used = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
-    let (mut others, mut next) = (Vec::new(), 0);
-    for family in used.map(i32::cast_unsigned) {
-        if next < family {
-            others.push(next..=family - 1);
-        }
-        next = family + 1;
-    }
-    others.push(next..=u32::MAX);
-    on_socket(vec![Demand { argument: 0, ranges: others }])
+    on_socket(vec![Demand { argument: 0, values: Values::Within(all_but(used)) }])
 }
 
 /// Raw sockets of the internet's families; a netlink socket may be called so too.
-pub(crate) fn raw_sockets() -> Rule {
+fn raw_sockets() -> Rule {
     let flags =
         [0, libc::SOCK_CLOEXEC, libc::SOCK_NONBLOCK, libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK];
     let types = [libc::SOCK_RAW, SOCK_PACKET];
     let values = types.into_iter().flat_map(|kind| flags.map(|flag| (kind | flag).cast_unsigned()));
-    let families = [libc::AF_INET, libc::AF_INET6].map(i32::cast_unsigned);
     on_socket(vec![
-        Demand { argument: 0, ranges: ranges(families) },
-        Demand { argument: 1, ranges: ranges(values) },
+        of_the_internet(),
+        Demand { argument: 1, values: Values::Within(ranges(values)) },
     ])
+}
+
+/// Sockets of the internet's families that carry something else than UDP or plain TCP, which alone Landlock knows:
+/// MPTCP, SCTP and SMC connect as well.
+fn foreign_protocols() -> Rule {
+    let used = [0, libc::IPPROTO_TCP, libc::IPPROTO_UDP];
+    on_socket(vec![
+        of_the_internet(),
+        Demand { argument: 2, values: Values::Within(all_but(used)) },
+    ])
+}
+
+fn of_the_internet() -> Demand {
+    let families = ranges([libc::AF_INET, libc::AF_INET6].map(i32::cast_unsigned));
+    Demand { argument: 0, values: Values::Within(families) }
+}
+
+/// All values but these, which ascend.
+fn all_but<const COUNT: usize>(used: [libc::c_int; COUNT]) -> Vec<RangeInclusive<u32>> {
+    let (mut others, mut next) = (Vec::new(), 0);
+    for value in used.map(i32::cast_unsigned) {
+        if next < value {
+            others.push(next..=value - 1);
+        }
+        next = value + 1;
+    }
+    others.push(next..=u32::MAX);
+    others
 }
 
 fn on_socket(demands: Vec<Demand>) -> Rule {
@@ -151,11 +198,16 @@ mod tests {
     }
 
     #[test]
+    fn all_but_some_values_are_the_ranges_between_them() {
+        assert_eq!(all_but([0, 6, 7]), [1..=5, 8..=u32::MAX]);
+        assert_eq!(all_but([2]), [0..=1, 3..=u32::MAX]);
+    }
+
+    #[test]
     fn families_that_control_uses_are_no_foreign_ones() {
-        let rule = foreign_sockets();
-        let is_foreign = |family: i32| {
-            rule.demands[0].ranges.iter().any(|range| range.contains(&family.cast_unsigned()))
-        };
+        let Values::Within(foreign) = &foreign_sockets().demands[0].values else { panic!() };
+        let is_foreign =
+            |family: i32| foreign.iter().any(|range| range.contains(&family.cast_unsigned()));
         for family in [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK] {
             assert!(!is_foreign(family), "{family}");
         }

@@ -121,6 +121,8 @@ fn sockets_that_show_packets_are_refused_and_those_that_control_uses_are_not() {
         ("XDP", libc::AF_XDP, raw),
         ("cipher", libc::AF_ALG, libc::SOCK_SEQPACKET),
         ("hypervisor", libc::AF_VSOCK, libc::SOCK_STREAM),
+        // It has no name in libc.
+        ("SMC", 43, libc::SOCK_STREAM),
     ];
     let allowed = [
         ("netlink", libc::AF_NETLINK, raw | cloexec),
@@ -136,6 +138,62 @@ fn sockets_that_show_packets_are_refused_and_those_that_control_uses_are_not() {
         for (name, family, kind) in allowed {
             assert!(socket(family, kind).is_ok(), "{name}");
         }
+    });
+}
+
+#[test]
+fn no_protocol_connects_that_landlock_does_not_know() {
+    let (tcp, udp) = (libc::SOCK_STREAM | libc::SOCK_CLOEXEC, libc::SOCK_DGRAM);
+    // SMC over the internet's families has no name yet (Linux 6.11).
+    let refused = [
+        ("MPTCP", tcp, libc::IPPROTO_MPTCP),
+        ("SCTP", tcp, libc::IPPROTO_SCTP),
+        ("SCTP in packets", libc::SOCK_SEQPACKET, libc::IPPROTO_SCTP),
+        ("SMC", tcp, 256),
+        ("DCCP", libc::SOCK_DCCP, libc::IPPROTO_DCCP),
+        ("UDP-Lite", udp, libc::IPPROTO_UDPLITE),
+        ("echo requests", udp, libc::IPPROTO_ICMP),
+    ];
+    let allowed = [(tcp, 0), (tcp, libc::IPPROTO_TCP), (udp, 0), (udp, libc::IPPROTO_UDP)];
+    let socket = |family, kind, protocol| {
+        call(libc::SYS_socket, &[long(family), long(kind), long(protocol)])
+    };
+    sealed("0.0.0.0:51820", |_| {
+        for family in [libc::AF_INET, libc::AF_INET6] {
+            for (name, kind, protocol) in refused {
+                assert_refused(name, socket(family, kind, protocol), libc::EPERM);
+            }
+            for (kind, protocol) in allowed {
+                assert!(socket(family, kind, protocol).is_ok(), "{kind} {protocol}");
+            }
+        }
+        // Its protocols are the kernel's subsystems.
+        let netlink = socket(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_NETFILTER);
+        assert!(netlink.is_ok());
+    });
+}
+
+#[test]
+fn no_process_gets_a_namespace_of_its_own_and_threads_start_as_before() {
+    let memory = [0_u64; 11].as_ptr() as c_long;
+    let namespaces = [
+        ("mount", libc::CLONE_NEWNS),
+        ("control group", libc::CLONE_NEWCGROUP),
+        ("host name", libc::CLONE_NEWUTS),
+        ("message", libc::CLONE_NEWIPC),
+        ("user", libc::CLONE_NEWUSER),
+        ("process", libc::CLONE_NEWPID),
+        ("network", libc::CLONE_NEWNET),
+        ("user and network", libc::CLONE_NEWUSER | libc::CLONE_NEWNET),
+    ];
+    sealed("0.0.0.0:51820", |_| {
+        for (name, flags) in namespaces {
+            // A flag that does not go with it, so that no process would come of it.
+            let flags = long(flags | libc::CLONE_SIGHAND);
+            assert_refused(name, call(libc::SYS_clone, &[flags]), libc::EPERM);
+        }
+        assert_refused("clone3", call(libc::SYS_clone3, &[memory, 88]), libc::ENOSYS);
+        assert_eq!(std::thread::spawn(|| 7).join().unwrap(), 7);
     });
 }
 
