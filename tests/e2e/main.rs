@@ -9,6 +9,7 @@ mod clients;
 mod control_seal;
 mod dependencies;
 mod devices;
+mod fail_closed;
 mod host;
 mod hostile;
 mod isolation;

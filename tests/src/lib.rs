@@ -15,6 +15,7 @@ pub mod packet;
 pub mod pattern;
 pub mod ping;
 pub mod raw_client;
+pub mod refusal;
 pub mod target;
 pub mod transfer;
 

@@ -69,7 +69,8 @@ impl Forwarder {
     ) -> Result<Self, ForwarderError> {
         let (link, theirs) = Link::pair()?;
         let uso = tunnel.has_uso;
-        let pid = starter.start(uso, descriptors(tunnel, theirs)?).await?;
+        let started = starter.start(uso, descriptors(tunnel, theirs)?).await?;
+        let pid = started.map_err(|failure| SealError::new("the forwarder", failure))?;
         let forwarder = Self { pid, link: Arc::new(link), starter: Arc::clone(starter) };
         let private_key = SecretKey::new(*identity.expose());
         if forwarder.link.send(&ToForwarder::Identity { private_key }).await.is_err() {

@@ -6,12 +6,9 @@ use std::{
     io,
     os::{
         fd::{AsFd, OwnedFd},
-        unix::{
-            net,
-            process::{CommandExt, ExitStatusExt},
-        },
+        unix::{net, process::ExitStatusExt},
     },
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, ExitStatus},
     sync::Arc,
     time::Duration,
 };
@@ -21,6 +18,7 @@ use rustix::net::{
     AddressFamily, SocketFlags, SocketType, socketpair,
     sockopt::{Timeout, set_socket_timeout},
 };
+use tacit_messages::SealPart;
 use tacit_seal::Failure;
 use tokio::{
     io::Interest,
@@ -35,6 +33,7 @@ use crate::{
     seal::SealError,
     starter::{
         SOCKET_DESCRIPTOR, channel,
+        command::own_program,
         messages::{Answer, Request},
     },
 };
@@ -97,8 +96,7 @@ impl StarterProcess {
         match Answer::decode(&bytes) {
             Some(Answer::Ready) => Ok(()),
             Some(Answer::SealFailed { part, errno }) => {
-                let errno = rustix::io::Errno::from_raw_os_error(errno);
-                Err(SealError::new("the starter", Failure { part, errno }).into())
+                Err(SealError::new("the starter", failure(part, errno)).into())
             }
             _ => Err(StarterError::NotReady),
         }
@@ -144,26 +142,19 @@ fn spawn(
     socket: OwnedFd,
 ) -> Result<Child, io::Error> {
     let named = |name: &str, value: OsString| [OsString::from(name), value];
-    let mut command = Command::new("/proc/self/exe");
+    let mut command = own_program("starter");
     command
-        .arg0("tacit")
-        .arg("starter")
         .args(named("--admin-socket", std::path::absolute(admin_socket.path())?.into()))
         .args(named("--admin-socket-inode", admin_socket.inode().to_string().into()))
         .arg("--")
-        .args(forwarder)
-        .env_clear()
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        // Ctrl-C at a terminal is for control, with which the starter ends.
-        .process_group(0);
-    #[cfg(feature = "misbehave")]
-    command.envs(std::env::var_os("TACIT_MISBEHAVE").map(|attempt| ("TACIT_MISBEHAVE", attempt)));
+        .args(forwarder);
     let mapping = FdMapping { parent_fd: socket, child_fd: SOCKET_DESCRIPTOR };
     command.fd_mappings(vec![mapping]).map_err(io::Error::other)?;
     command.spawn()
+}
+
+fn failure(part: SealPart, errno: i32) -> Failure {
+    Failure { part, errno: rustix::io::Errno::from_raw_os_error(errno) }
 }
 
 type Answered = (Answer, Vec<OwnedFd>);
@@ -213,13 +204,18 @@ impl Starter {
         }
     }
 
-    /// Has it start a forwarder and returns that one's process number.
+    /// Has it start a forwarder and returns that one's process number, or what part of its seal failed before that.
     ///
     /// # Errors
     /// What the kernel said.
-    pub(crate) async fn start(&self, uso: bool, descriptors: Vec<OwnedFd>) -> io::Result<u32> {
+    pub(crate) async fn start(
+        &self,
+        uso: bool,
+        descriptors: Vec<OwnedFd>,
+    ) -> io::Result<Result<u32, Failure>> {
         match self.ask(Request::Start { uso }, &descriptors).await? {
-            (Answer::Started { pid }, _) => Ok(pid),
+            (Answer::Started { pid }, _) => Ok(Ok(pid)),
+            (Answer::SealFailed { part, errno }, _) => Ok(Err(failure(part, errno))),
             _ => Err(io::ErrorKind::InvalidData.into()),
         }
     }

@@ -30,7 +30,7 @@ pub(crate) enum Request {
 pub(crate) enum Answer {
     /// It is sealed.
     Ready,
-    /// It could not be sealed and ends.
+    /// It could not be sealed and ends; or, once it is ready, a forwarder could not be.
     SealFailed {
         /// The part that failed.
         part: SealPart,

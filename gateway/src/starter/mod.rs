@@ -6,6 +6,7 @@
 //! with control, and then removes the admin socket, which control may not.
 
 pub(crate) mod channel;
+pub(crate) mod command;
 pub(crate) mod messages;
 mod process;
 mod seal;
@@ -24,7 +25,7 @@ use rustix::{
 
 use self::{
     messages::{Answer, Request},
-    process::Forwarder,
+    process::{Forwarder, StartError},
 };
 use crate::{admin::socket::AdminSocket, host};
 
@@ -138,7 +139,8 @@ impl Starter {
                 self.forwarder = Some(forwarder);
                 tell(&self.socket, Answer::Started { pid })
             }
-            Err(error) => tell(&self.socket, Answer::failed(&error)),
+            Err(StartError::Unsealed(failure)) => tell(&self.socket, failure.into()),
+            Err(StartError::Process(error)) => tell(&self.socket, Answer::failed(&error)),
         }
     }
 

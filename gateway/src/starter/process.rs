@@ -5,23 +5,41 @@ use std::{
     io,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd, RawFd},
-        unix::process::{CommandExt, ExitStatusExt},
+        unix::process::ExitStatusExt,
     },
-    process::{Child, Command, Stdio},
+    process::{Child, Command},
     thread,
 };
 
 use command_fds::{CommandFdExt, FdMapping};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    io::Errno,
     process::{Pid, PidfdFlags, pidfd_open},
-    thread::{UnshareFlags, unshare_unsafe},
+    thread::{CapabilitySet, UnshareFlags, capabilities, unshare_unsafe},
 };
 use tacit_forwarder::LINK_DESCRIPTOR;
+use tacit_messages::SealPart;
+use tacit_seal::{Failure, apply};
+
+use super::command::own_program;
 
 /// How long a forwarder that was killed may take to be gone.
 const KILL_PATIENCE: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
+
+/// Why there is no forwarder.
+#[derive(Debug)]
+pub(super) enum StartError {
+    /// It would not have been alone.
+    Unsealed(Failure),
+    /// No process was to be had.
+    Process(io::Error),
+}
+
+impl From<io::Error> for StartError {
+    fn from(error: io::Error) -> Self {
+        Self::Process(error)
+    }
+}
 
 /// A forwarder process that has not been waited for.
 pub(super) struct Forwarder {
@@ -34,35 +52,22 @@ impl Forwarder {
     /// Starts a forwarder with `descriptors` in the order in which it looks for them.
     ///
     /// # Errors
-    /// If there is no process to be had.
+    /// If there is no process to be had, or none that is alone.
     pub(super) fn start(
         arguments: &[OsString],
         uso: bool,
         descriptors: Vec<OwnedFd>,
-    ) -> io::Result<Self> {
-        let mut command = Command::new("/proc/self/exe");
-        command
-            .arg0("tacit")
-            .arg("forwarder")
-            .args(arguments)
-            .args(uso.then_some("--uso"))
-            .env_clear()
-            .current_dir("/")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            // Ctrl-C at a terminal is for control, which then ends the forwarder in good order.
-            .process_group(0);
-        #[cfg(feature = "misbehave")]
-        command
-            .envs(std::env::var_os("TACIT_MISBEHAVE").map(|attempt| ("TACIT_MISBEHAVE", attempt)));
+    ) -> Result<Self, StartError> {
+        let mut command = own_program("forwarder");
+        command.args(arguments).args(uso.then_some("--uso"));
         let places = LINK_DESCRIPTOR..;
         let mappings = places
             .zip(descriptors)
             .map(|(child_fd, parent_fd): (RawFd, OwnedFd)| FdMapping { parent_fd, child_fd });
         command.fd_mappings(mappings.collect()).map_err(io::Error::other)?;
         let child = start_alone(&mut command)?;
-        let end = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
+        let end =
+            pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).map_err(io::Error::from)?;
         Ok(Self { child, end })
     }
 
@@ -99,18 +104,21 @@ impl AsFd for Forwarder {
 /// Starts `command` as the first process of a process namespace, in which there is nobody else to find.
 ///
 /// Without CAP_SYS_ADMIN, as in most containers, the namespace is the one of this process.
-fn start_alone(command: &mut Command) -> io::Result<Child> {
-    let start = || match unshare_processes() {
-        Ok(()) | Err(Errno::PERM) => command.spawn(),
-        Err(error) => Err(error.into()),
+fn start_alone(command: &mut Command) -> Result<Child, StartError> {
+    let start = || {
+        apply(SealPart::Namespaces, unshare_processes).map_err(StartError::Unsealed)?;
+        Ok(command.spawn()?)
     };
     // What is unshared is this thread's only.
     let child = thread::scope(|scope| scope.spawn(start).join());
-    child.unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
+    child.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::Other).into()))
 }
 
 #[expect(unsafe_code, reason = "rustix marks every unshare unsafe")]
 fn unshare_processes() -> rustix::io::Result<()> {
+    if !capabilities(None)?.effective.contains(CapabilitySet::SYS_ADMIN) {
+        return Ok(());
+    }
     // SAFETY: descriptors stay shared; only processes that this thread starts are set apart.
     unsafe { unshare_unsafe(UnshareFlags::NEWPID) }
 }
