@@ -1,22 +1,41 @@
 //! The directory that holds the store and the keys, and belongs to one gateway at a time.
+//!
+//! Root looks after it here, and another user may be able to write in it or above it. So it is opened once, each file in
+//! it is opened from there, and what was opened is what is looked at and given away: a name can lead elsewhere by then.
 
 use std::{
-    ffi::OsStr,
-    fs::{self, DirBuilder, File, OpenOptions},
+    ffi::{CStr, OsStr},
+    fs::{self, DirBuilder},
     io,
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, lchown},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::{ffi::OsStrExt, fs::DirBuilderExt},
+    },
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::{
+    fs::{
+        AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, chownat, flock, fstat, open, openat,
+        unlinkat,
+    },
+    io::Errno,
+    process::{Gid, Uid},
+};
 
 use super::user::{NUMBER, User};
 
 /// Beginnings of the names of what a gateway keeps in its data directory.
 const OWN: [&str; 5] = ["lock", "gateway.key", "data.key", "store.sqlite", "host-state.json"];
 
+/// Beginnings of the names of key files that are being written.
+const DRAFTS: [&[u8]; 2] = [b".gateway.key.", b".data.key."];
+
 /// What a file system has in its uppermost directory.
-const LOST_AND_FOUND: &str = "lost+found";
+const LOST_AND_FOUND: &CStr = c"lost+found";
+
+/// Opens a file to look at it and to give it away, whatever it is; of a link the link itself.
+const ONLY_THIS: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Why the data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +48,9 @@ pub(crate) enum DataDirError {
         "the data directory {0} belongs to another user; name another --data-dir, or take this one over with `chown -R root {0}`"
     )]
     ForeignOwner(PathBuf),
+    /// It is a link, which could lead elsewhere at the next look.
+    #[error("the data directory {0} is a link; name the directory that it leads to")]
+    Link(PathBuf),
     /// It is not for the gateway alone, so it cannot be given to the user that control becomes.
     #[error("the data directory {0} holds other files; move them away or name an empty --data-dir")]
     Shared(PathBuf),
@@ -51,7 +73,8 @@ pub(crate) enum DataDirError {
 #[derive(Debug)]
 pub(crate) struct DataDir {
     path: PathBuf,
-    _lock: File,
+    dir: OwnedFd,
+    _lock: OwnedFd,
 }
 
 impl DataDir {
@@ -60,24 +83,28 @@ impl DataDir {
     /// # Errors
     /// [`DataDirError`] if another gateway has it or the file system refuses.
     pub(crate) fn take(path: &Path) -> Result<Self, DataDirError> {
-        let failed = |error| DataDirError::Io(path.into(), error);
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
-        let lock = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            // Root opens what another user may have put there.
-            .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
-            .open(path.join("lock"))
-            .map_err(failed)?;
+        let failed = |error: Errno| DataDirError::Io(path.into(), error.into());
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(|error| DataDirError::Io(path.into(), error))?;
+        if fs::symlink_metadata(path).is_ok_and(|file| file.is_symlink()) {
+            return Err(DataDirError::Link(path.into()));
+        }
+        let how = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let dir = open(path, how, Mode::empty()).map_err(failed)?;
+        // Root opens what another user may have put there.
+        let how = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let how = OFlags::WRONLY | OFlags::CREATE | how;
+        let lock = openat(&dir, "lock", how, Mode::RUSR | Mode::WUSR).map_err(failed)?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {
-                remove_drafts(path).map_err(failed)?;
-                Ok(Self { path: path.into(), _lock: lock })
+                remove_drafts(&dir).map_err(failed)?;
+                Ok(Self { path: path.into(), dir, _lock: lock })
             }
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(DataDirError::InUse(path.into())),
-            Err(error) => Err(failed(error.into())),
+            Err(Errno::WOULDBLOCK) => Err(DataDirError::InUse(path.into())),
+            Err(error) => Err(failed(error)),
         }
     }
 
@@ -87,27 +114,36 @@ impl DataDir {
     /// # Errors
     /// [`DataDirError`] if it belongs to another user, or holds what is not the gateway's.
     pub(crate) fn give_to(&self, user: User) -> Result<(), DataDirError> {
-        let failed = |error| DataDirError::Io(self.path.clone(), error);
-        let metadata = fs::metadata(&self.path).map_err(failed)?;
+        let failed = |error: Errno| DataDirError::Io(self.path.clone(), error.into());
+        let owner = fstat(&self.dir).map_err(failed)?.st_uid;
         let is_given = |owner: u32| [0, NUMBER].contains(&owner);
-        if !is_given(metadata.uid()) && metadata.uid() != user.user {
+        if !is_given(owner) && owner != user.user {
             return Err(DataDirError::ForeignOwner(self.path.clone()));
         }
-        let entries = fs::read_dir(&self.path).map_err(failed)?;
-        let entries: Vec<_> = entries.collect::<io::Result<_>>().map_err(failed)?;
-        let is_own = |name: &OsStr| name == LOST_AND_FOUND || is_own(name);
-        if metadata.uid() == 0 && !entries.iter().all(|entry| is_own(&entry.file_name())) {
+        let entries = Dir::read_from(&self.dir).map_err(failed)?;
+        let names: Vec<_> = entries
+            .map(|entry| entry.map(|entry| entry.file_name().to_owned()))
+            .collect::<rustix::io::Result<_>>()
+            .map_err(failed)?;
+        let is_expected =
+            |name: &CStr| [c".", c"..", LOST_AND_FOUND].contains(&name) || is_own(name);
+        if owner == 0 && !names.iter().all(|name| is_expected(name)) {
             return Err(DataDirError::Shared(self.path.clone()));
         }
-        for entry in entries {
-            // A link could lead to a file that somebody else should not get.
-            let file = entry.metadata().map_err(failed)?;
-            let is_gateways = file.is_file() && file.nlink() == 1 && is_own(&entry.file_name());
-            if is_gateways && is_given(file.uid()) {
-                lchown(entry.path(), Some(user.user), Some(user.group)).map_err(failed)?;
+        for name in names.iter().filter(|name| is_own(name)) {
+            let file = match openat(&self.dir, name, ONLY_THIS, Mode::empty()) {
+                // A draft that is gone by now.
+                Err(Errno::NOENT) => continue,
+                opened => opened.map_err(failed)?,
+            };
+            // Another name of it is somebody else's, who should not get it.
+            let status = fstat(&file).map_err(failed)?;
+            let is_file = FileType::from_raw_mode(status.st_mode) == FileType::RegularFile;
+            if is_file && status.st_nlink == 1 && is_given(status.st_uid) {
+                give(&file, user).map_err(failed)?;
             }
         }
-        lchown(&self.path, Some(user.user), Some(user.group)).map_err(failed)
+        give(&self.dir, user).map_err(failed)
     }
 
     /// Checks that this process, which has become `user`, can still get to the directory.
@@ -137,22 +173,27 @@ impl DataDir {
     }
 }
 
+/// Gives what is open to `user`.
+fn give(file: impl AsFd, user: User) -> rustix::io::Result<()> {
+    let (user, group) = (Uid::from_raw(user.user), Gid::from_raw(user.group));
+    chownat(file, c"", Some(user), Some(group), AtFlags::EMPTY_PATH)
+}
+
 /// Whether a gateway may have made a file of that name.
-fn is_own(name: &OsStr) -> bool {
-    let name = name.to_string_lossy();
+fn is_own(name: &CStr) -> bool {
+    let name = OsStr::from_bytes(name.to_bytes()).to_string_lossy();
     // A draft of a file has a dot before its name.
     let name = name.strip_prefix('.').unwrap_or(&name);
     OWN.iter().any(|own| name.starts_with(own))
 }
 
 /// Removes what a crash left of key files that were being written: a former key would outlive its rotation there.
-fn remove_drafts(data_dir: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(data_dir)? {
+fn remove_drafts(dir: impl AsFd) -> rustix::io::Result<()> {
+    for entry in Dir::read_from(&dir)? {
         let entry = entry?;
         let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if [".gateway.key.", ".data.key."].iter().any(|draft| name.starts_with(draft)) {
-            fs::remove_file(entry.path())?;
+        if DRAFTS.iter().any(|draft| name.to_bytes().starts_with(draft)) {
+            unlinkat(&dir, name, AtFlags::empty())?;
         }
     }
     Ok(())
@@ -165,6 +206,8 @@ pub(crate) fn store_path(data_dir: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::{MetadataExt, lchown, symlink};
+
     use super::*;
 
     #[test]
@@ -193,7 +236,7 @@ mod tests {
         let elsewhere = parent.path().join("elsewhere");
         let dir = parent.path().join("data");
         fs::create_dir(&dir).unwrap();
-        std::os::unix::fs::symlink(&elsewhere, dir.join("lock")).unwrap();
+        symlink(&elsewhere, dir.join("lock")).unwrap();
         assert!(matches!(DataDir::take(&dir), Err(DataDirError::Io(..))));
         assert!(!elsewhere.exists());
     }
@@ -238,9 +281,38 @@ mod tests {
         let [secret, other] = ["secret", "other"].map(|name| parent.path().join(name));
         fs::write(&secret, "").unwrap();
         fs::write(&other, "").unwrap();
-        std::os::unix::fs::symlink(&secret, dir.path.join("store.sqlite")).unwrap();
+        symlink(&secret, dir.path.join("store.sqlite")).unwrap();
         fs::hard_link(&other, dir.path.join("gateway.key")).unwrap();
         dir.give_to(USER).unwrap();
         assert_eq!([owner(&secret), owner(&other)], [0, 0]);
+    }
+
+    #[test]
+    fn directory_that_is_a_link_is_refused_and_left_alone() {
+        let parent = tempfile::tempdir().unwrap();
+        let [elsewhere, link] = ["elsewhere", "data"].map(|name| parent.path().join(name));
+        fs::create_dir(&elsewhere).unwrap();
+        symlink(&elsewhere, &link).unwrap();
+        assert!(matches!(DataDir::take(&link), Err(DataDirError::Link(_))));
+        assert_eq!([owner(&elsewhere), owner(&link)], [0, 0]);
+        assert_eq!(fs::read_dir(elsewhere).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn link_that_takes_the_directorys_place_gives_nothing_away() {
+        let parent = tempfile::tempdir().unwrap();
+        let [path, away, elsewhere] =
+            ["data", "away", "elsewhere"].map(|name| parent.path().join(name));
+        let dir = DataDir::take(&path).unwrap();
+        fs::create_dir(&elsewhere).unwrap();
+        fs::write(elsewhere.join("data.key"), "somebody else's").unwrap();
+        fs::rename(&path, &away).unwrap();
+        symlink(&elsewhere, &path).unwrap();
+
+        dir.give_to(USER).unwrap();
+
+        assert_eq!([owner(&away), owner(&away.join("lock"))], [USER.user; 2]);
+        let others = [&path, &elsewhere, &elsewhere.join("data.key")];
+        assert_eq!(others.map(|path| owner(path)), [0; 3]);
     }
 }
