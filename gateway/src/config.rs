@@ -148,7 +148,7 @@ pub(crate) struct Overrides {
     #[serde(skip_serializing_if = "Option::is_none")]
     metrics: Option<MetricsAddress>,
 
-    /// Sessions below which metrics leave out how much traffic there is [default: 5].
+    /// Sessions below which metrics do not count how much traffic there is [default: 5].
     #[arg(long, env = "TACIT_METRICS_LEAST_SESSIONS", value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     metrics_least_sessions: Option<u32>,
@@ -274,7 +274,7 @@ pub(crate) struct Settings {
     pub(crate) device_limit: u32,
     /// Where metrics are, if the operator said so.
     pub(crate) metrics: Option<MetricsAddress>,
-    /// Sessions below which metrics leave out how much traffic there is.
+    /// Sessions below which metrics do not count how much traffic there is.
     pub(crate) metrics_least_sessions: u32,
     /// Days that a session is kept after its end.
     pub(crate) keep_sessions: u32,

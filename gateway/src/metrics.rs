@@ -1,5 +1,5 @@
 //! The metrics endpoint: totals of the whole gateway for those who look after it. No label tells people apart, and
-//! while there are few sessions traffic is left out, for then a total is somebody's.
+//! while there are few sessions traffic is not counted, for then a total is somebody's.
 
 use std::{
     fmt, io,
@@ -149,19 +149,32 @@ impl Totals {
         let forwarder = &gateway.forwarder;
         let (status, totals, sessions) =
             (forwarder.status(), forwarder.totals(), forwarder.sessions());
-        let mut counters = vec![
+        let traffic = forwarder.traffic_of_many();
+        let counters = vec![
             ("handshakes", "Handshakes completed", totals.handshakes),
             ("forwarder_restarts", "Forwarders that had to be replaced", status.restarts),
             ("forwarder_flagged", "Forwarders that said more than they may", status.flagged),
+            (
+                "inbound_packets",
+                "Packets from devices, while there are many sessions",
+                traffic.inbound_packets,
+            ),
+            (
+                "inbound_bytes",
+                "Bytes from devices, while there are many sessions",
+                traffic.inbound_bytes,
+            ),
+            (
+                "outbound_packets",
+                "Packets to devices, while there are many sessions",
+                traffic.outbound_packets,
+            ),
+            (
+                "outbound_bytes",
+                "Bytes to devices, while there are many sessions",
+                traffic.outbound_bytes,
+            ),
         ];
-        if sessions >= u64::from(gateway.settings.metrics_least_sessions) {
-            counters.extend([
-                ("inbound_packets", "Packets from devices", totals.inbound_packets),
-                ("inbound_bytes", "Bytes from devices", totals.inbound_bytes),
-                ("outbound_packets", "Packets to devices", totals.outbound_packets),
-                ("outbound_bytes", "Bytes to devices", totals.outbound_bytes),
-            ]);
-        }
         Self {
             gauges: vec![("sessions", "Sessions now", sessions)],
             counters,

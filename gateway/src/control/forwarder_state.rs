@@ -1,8 +1,9 @@
-//! What `status` says of the forwarder: which process it is, and whole-gateway totals.
+//! What `status` and metrics say of the forwarder: which process it is, and whole-gateway totals.
 
 use parking_lot::Mutex;
 use tacit_messages::{DropReason, Totals, UnixSeconds};
 
+use super::traffic::Traffic;
 use crate::admin::{ForwarderStatus, TotalsStatus};
 
 /// The forwarder as control last heard of it.
@@ -20,13 +21,27 @@ struct Inner {
     /// Counters of the forwarders before this one.
     before: Totals,
     now: Totals,
+    /// What of them may be told to anybody.
+    of_many: Traffic,
+    /// How many sessions are many.
+    least_sessions: u64,
 }
 
 impl ForwarderState {
-    /// The state before the first forwarder.
-    pub(crate) fn new(since: UnixSeconds) -> Self {
-        let (before, now) = (Totals::default(), Totals::default());
-        Self { inner: Mutex::new(Inner { pid: None, restarts: 0, flagged: 0, since, before, now }) }
+    /// The state before the first forwarder. Metrics tell of the traffic of `least_sessions` sessions and more.
+    pub(crate) fn new(since: UnixSeconds, least_sessions: u32) -> Self {
+        Self {
+            inner: Mutex::new(Inner {
+                pid: None,
+                restarts: 0,
+                flagged: 0,
+                since,
+                before: Totals::default(),
+                now: Totals::default(),
+                of_many: Traffic::default(),
+                least_sessions: least_sessions.into(),
+            }),
+        }
     }
 
     /// Notes that the first forwarder runs.
@@ -58,7 +73,15 @@ impl ForwarderState {
 
     /// Takes the forwarder's counters.
     pub(crate) fn counted(&self, totals: Totals) {
-        self.inner.lock().now = totals;
+        let mut inner = self.inner.lock();
+        let least_sessions = inner.least_sessions;
+        let before = std::mem::replace(&mut inner.now, totals.clone());
+        inner.of_many.count(&before, &totals, least_sessions);
+    }
+
+    /// The traffic of times with many sessions, since the gateway started.
+    pub(crate) fn traffic_of_many(&self) -> Traffic {
+        self.inner.lock().of_many
     }
 
     /// Sessions now.
@@ -124,7 +147,7 @@ mod tests {
 
     #[test]
     fn counters_outlive_the_forwarder_and_sessions_do_not() {
-        let state = ForwarderState::new(UnixSeconds(0));
+        let state = ForwarderState::new(UnixSeconds(0), 3);
         state.started(Some(1), UnixSeconds(1));
         state.counted(totals(10, 2));
         state.died();
@@ -138,8 +161,22 @@ mod tests {
     }
 
     #[test]
+    fn traffic_of_many_sessions_outlives_the_forwarder_and_begins_with_the_next_ones_second_count()
+    {
+        let state = ForwarderState::new(UnixSeconds(0), 3);
+        state.counted(totals(10, 0));
+        assert_eq!(state.traffic_of_many().inbound_packets, 0);
+        state.counted(totals(14, 0));
+        state.died();
+        state.counted(totals(7, 0));
+        assert_eq!(state.traffic_of_many().inbound_packets, 4);
+        state.counted(totals(8, 0));
+        assert_eq!(state.traffic_of_many().inbound_packets, 5);
+    }
+
+    #[test]
     fn counters_of_a_lying_forwarder_do_no_harm() {
-        let state = ForwarderState::new(UnixSeconds(0));
+        let state = ForwarderState::new(UnixSeconds(0), 3);
         for _ in 0..2 {
             state.counted(totals(u64::MAX, u64::MAX));
             state.died();
@@ -149,7 +186,7 @@ mod tests {
 
     #[test]
     fn every_reason_has_its_name() {
-        let state = ForwarderState::new(UnixSeconds(0));
+        let state = ForwarderState::new(UnixSeconds(0), 3);
         assert_eq!(state.totals().drops.len(), DropReason::ALL.len());
     }
 }

@@ -163,7 +163,7 @@ mod tests {
             let hearing = Hearing {
                 lookups,
                 sessions: SessionWriter::start(store.clone()),
-                state: Arc::new(ForwarderState::new(now)),
+                state: Arc::new(ForwarderState::new(now, 5)),
                 departures: Arc::default(),
             };
             let limits = Mutex::new(Limits::new(65_536, Instant::now()));

@@ -26,6 +26,7 @@ mod service_ends;
 mod session_writer;
 mod starter;
 mod supervisor;
+mod traffic;
 mod user;
 
 use std::{
@@ -215,12 +216,13 @@ impl Prepared {
         let store = open_store(&settings, networks, &data_dir, data_keys).await?;
         let key_path = data_key::path(&settings);
         let key_rotation = KeyRotation::start(key_path, settings.data_dir.clone(), store.clone());
+        let least_sessions = settings.metrics_least_sessions;
         let gateway = Gateway {
             settings: Arc::new(settings),
             networks,
             public_key: identity.public_key(),
             store: store.clone(),
-            forwarder: Arc::new(ForwarderState::new(UnixSeconds::now())),
+            forwarder: Arc::new(ForwarderState::new(UnixSeconds::now(), least_sessions)),
             starter_pid: starter_process.pid(),
             key_rotation,
             door: Door::new(),
