@@ -2,12 +2,21 @@
 
 use std::{
     fs,
-    os::unix::fs::{MetadataExt, PermissionsExt, chown},
+    os::unix::{
+        fs::{MetadataExt, PermissionsExt, chown},
+        net::UnixStream,
+    },
     process::{Command, Stdio},
     time::Duration,
 };
 
-use tacit_tests::{Gateway, Lab, RawClient, clock::wait_until, lab::TARGET_V4, target::ECHO_PORT};
+use tacit_messages::clock::Instant;
+use tacit_tests::{
+    Gateway, Lab, RawClient,
+    clock::{elapsed, wait_until},
+    lab::TARGET_V4,
+    target::ECHO_PORT,
+};
 
 use crate::seal::{Process, field};
 
@@ -183,6 +192,25 @@ fn low_port_is_listened_on_again_after_a_forwarder_died() {
     let status = Process::control(&lab, &gateway).read("status");
     // CAP_NET_BIND_SERVICE and CAP_NET_ADMIN.
     assert_eq!(field(&status, "CapEff"), ["0000000000001400"]);
+}
+
+#[test]
+fn idle_connections_to_the_admin_socket_use_up_no_descriptors_and_keep_nobody_out() {
+    let lab = Lab::new(0);
+    let gateway = Gateway::start(&lab);
+    let control = Process::control(&lab, &gateway);
+    let before = control.descriptors().len();
+    let connect = |_| UnixStream::connect(gateway.socket()).unwrap();
+    let idle: Vec<UnixStream> = (0..100).map(connect).collect();
+    std::thread::sleep(Duration::from_millis(500));
+    let held = control.descriptors().len();
+    assert!(held < before + 40, "{held} descriptors, {before} before");
+
+    // Those before it, and those that wait for a place with it, have their time one after another.
+    let start = Instant::now();
+    assert!(gateway.cli(&["status"]).status.success());
+    assert!(elapsed(start) < Duration::from_secs(20));
+    drop(idle);
 }
 
 /// What a start says that must fail, in one line.

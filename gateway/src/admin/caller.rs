@@ -7,9 +7,8 @@ use std::{
     sync::Arc,
 };
 
-use axum::{extract::connect_info::Connected, serve::IncomingStream};
 use nix::unistd::Group;
-use tokio::net::UnixListener;
+use tokio::net::UnixStream;
 
 /// The group whose members may disclose what is held about a customer, if it exists.
 const LEGAL_GROUP: &str = "tacit-legal";
@@ -34,12 +33,13 @@ pub(crate) struct Caller {
     groups: Arc<[u32]>,
 }
 
-impl Connected<IncomingStream<'_, UnixListener>> for Caller {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        let Ok(credentials) = stream.io().peer_cred() else {
+impl Caller {
+    /// The process that made `connection`.
+    pub(super) fn of(connection: &UnixStream) -> Self {
+        let Ok(credentials) = connection.peer_cred() else {
             return Self { uid: u32::MAX, groups: Arc::default() };
         };
-        let mut groups = groups(stream.io().as_fd()).unwrap_or_default();
+        let mut groups = groups(connection.as_fd()).unwrap_or_default();
         groups.push(credentials.gid());
         Self { uid: credentials.uid(), groups: groups.into() }
     }

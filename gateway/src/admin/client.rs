@@ -10,7 +10,7 @@ use tokio::{net::UnixStream, time::timeout};
 
 use super::{Refusal, Request};
 
-/// How long a verb waits for the gateway's answer.
+/// How long a verb waits for the gateway's answer, unless that may take long.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Asks the gateway at `socket_path` and waits for its answer.
@@ -21,12 +21,24 @@ pub(crate) async fn call<R: Request>(
     socket_path: &Path,
     request: R,
 ) -> anyhow::Result<R::Response> {
+    call_within(PATIENCE, socket_path, request).await
+}
+
+async fn call_within<R: Request>(
+    patience: Duration,
+    socket_path: &Path,
+    request: R,
+) -> anyhow::Result<R::Response> {
     let stream = connect(socket_path).await?;
-    let (status, body) =
-        timeout(PATIENCE, exchange(stream, R::PATH, serde_json::to_vec(&request)?))
+    let exchange = exchange(stream, R::PATH, serde_json::to_vec(&request)?);
+    let answer = if R::IS_LENGTHY {
+        exchange.await
+    } else {
+        timeout(patience, exchange)
             .await
-            .map_err(|_| anyhow!("the gateway did not answer within {} s", PATIENCE.as_secs()))?
-            .context("asking the gateway")?;
+            .map_err(|_| anyhow!("the gateway did not answer within {} s", patience.as_secs()))?
+    };
+    let (status, body) = answer.context("asking the gateway")?;
     if status.is_success() {
         return serde_json::from_slice(&body).context(
             "the gateway's answer is not understood; are it and this program the same version?",
@@ -77,4 +89,36 @@ async fn exchange(
     let body = response.into_body().collect().await?.to_bytes();
     connection.abort();
     Ok((status, body))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{Json, Router, http::StatusCode, routing::post};
+    use tokio::{net::UnixListener, time::sleep};
+
+    use super::*;
+    use crate::admin::{ListDevices, Purge};
+
+    const PATIENCE: Duration = Duration::from_millis(100);
+    const ANSWER: &str = "there is nothing to purge";
+
+    #[tokio::test]
+    async fn purge_is_waited_for_however_long_it_takes_and_other_answers_are_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("admin.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let late = async || {
+            sleep(PATIENCE * 3).await;
+            (StatusCode::UNPROCESSABLE_ENTITY, Json(Refusal { error: ANSWER.into() }))
+        };
+        let router =
+            Router::new().route(Purge::PATH, post(late)).route(ListDevices::PATH, post(late));
+        tokio::spawn(async { axum::serve(listener, router).await });
+
+        let purged = call_within(PATIENCE, &path, Purge { remove: true }).await;
+        assert_eq!(purged.err().unwrap().to_string(), ANSWER);
+        let account = "ann@example.org".into();
+        let listed = call_within(PATIENCE, &path, ListDevices { account }).await;
+        assert!(listed.err().unwrap().to_string().contains("did not answer within"));
+    }
 }

@@ -37,6 +37,9 @@ pub(crate) trait Request: Serialize + DeserializeOwned + Send + 'static {
     /// What it takes to be answered.
     const ROLE: Role = Role::Operator;
 
+    /// Whether the answer may take as long as the store has to be written anew.
+    const IS_LENGTHY: bool = false;
+
     /// What it is answered.
     type Response: Serialize + DeserializeOwned + Send;
 }
@@ -44,7 +47,9 @@ pub(crate) trait Request: Serialize + DeserializeOwned + Send + 'static {
 /// Declares requests, their paths and their responses, so that the list stands once.
 macro_rules! requests {
     ($(
-        $(#[$doc:meta])* $name:ident { $($field:ident: $type:ty),* } $path:literal $(by $role:ident)? -> $response:ty;
+        $(#[$doc:meta])*
+        $name:ident { $($field:ident: $type:ty),* } $path:literal $(by $role:ident)? -> $response:ty
+        $(where $constant:ident = $value:literal)?;
     )*) => {
         $(
             $(#[$doc])*
@@ -55,6 +60,7 @@ macro_rules! requests {
             impl Request for $name {
                 const PATH: &'static str = $path;
                 $(const ROLE: Role = Role::$role;)?
+                $(const $constant: bool = $value;)?
                 type Response = $response;
             }
         )*
@@ -90,7 +96,7 @@ requests! {
     /// Lists an account's sessions.
     ListSessions { account: String } "/session/list" -> Vec<Session>;
     /// Removes what is past its time, or only counts it.
-    Purge { remove: bool } "/session/purge" -> Purged;
+    Purge { remove: bool } "/session/purge" -> Purged where IS_LENGTHY = true;
     /// Makes a new data key and begins to seal everything with it.
     RotateDataKey {} "/key/rotate" -> DataKeyStatus;
     /// Asks which data key is in use, and how far a change of it is.

@@ -1,15 +1,20 @@
 //! The gateway's side of the admin socket.
+//!
+//! A connection carries one request. Few are open at once, and none for long unless the gateway works for it, so that
+//! nobody who may ask keeps others from asking.
 
-use std::{future::Future, os::unix::net, sync::Arc};
+use std::{future::Future, os::unix::net, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::{ConnectInfo, State},
-    http::StatusCode,
+    extract::{ConnectInfo, State, connect_info::Connected},
+    http::{HeaderValue, StatusCode, header::CONNECTION},
+    middleware::map_response,
     response::{IntoResponse, Response},
     routing::post,
+    serve::IncomingStream,
 };
 use tokio::net::UnixListener;
 
@@ -25,7 +30,30 @@ use super::{
     },
     records::{ListDisclosures, ListStaffLog, MakeDisclosure, VerifyRecords},
 };
-use crate::control::Gateway;
+use crate::{
+    bounded::{Bounded, Work},
+    control::Gateway,
+};
+
+/// How many may ask at once; more wait for their turn.
+const CONNECTIONS: usize = 32;
+
+/// How long a connection lasts at the most, before its request has come and after it was answered.
+const LONGEST: Duration = Duration::from_secs(3);
+
+/// A connection: who made it, and what is done for it.
+#[derive(Clone, Debug)]
+struct Connection {
+    caller: Caller,
+    work: Work,
+}
+
+impl Connected<IncomingStream<'_, Bounded<UnixListener>>> for Connection {
+    fn connect_info(stream: IncomingStream<'_, Bounded<UnixListener>>) -> Self {
+        let held = stream.io();
+        Self { caller: Caller::of(held.io()), work: held.work().clone() }
+    }
+}
 
 /// How a [`Request`] is answered.
 pub(crate) trait Answer: Request {
@@ -78,8 +106,8 @@ pub(crate) async fn serve(
     stopped: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
     let listener = UnixListener::from_std(listener).context("listening at the admin socket")?;
-    let service = router().with_state(gateway).into_make_service_with_connect_info::<Caller>();
-    axum::serve(listener, service)
+    let service = router().with_state(gateway).into_make_service_with_connect_info::<Connection>();
+    axum::serve(Bounded::new(listener, CONNECTIONS, LONGEST), service)
         .with_graceful_shutdown(stopped)
         .await
         .context("answering at the admin socket")
@@ -119,11 +147,15 @@ fn router() -> Router<Arc<Gateway>> {
                 error: "the gateway does not know this request; is it another version?".into(),
             }
         })
+        .layer(map_response(async |mut response: Response| {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            response
+        }))
 }
 
 async fn handle<R: Answer>(
     State(gateway): State<Arc<Gateway>>,
-    ConnectInfo(caller): ConnectInfo<Caller>,
+    ConnectInfo(Connection { caller, work }): ConnectInfo<Connection>,
     body: Bytes,
 ) -> Result<Json<R::Response>, Refused>
 where
@@ -134,6 +166,7 @@ where
     }
     let request: R = serde_json::from_slice(&body)
         .map_err(|error| Refused::request(format!("the request is not understood: {error}")))?;
+    let _busy = work.begin();
     // A verb that is interrupted must not leave a change half done, so it is carried on without it.
     match tokio::spawn(request.answer(gateway, caller)).await {
         Ok(answer) => answer.map(Json),
