@@ -115,7 +115,7 @@ fn nothing_of_a_removed_device_stays_while_others_go_on() {
 }
 
 /// The kernel's connection-tracking entries at the gateway.
-fn tracked(lab: &Lab) -> String {
+pub(crate) fn tracked(lab: &Lab) -> String {
     lab.gateway.sh("cat /proc/net/nf_conntrack")
 }
 

@@ -13,7 +13,7 @@ use tacit_tests::{
 };
 
 use crate::{
-    memory::Traces,
+    memory::{Traces, tracked},
     store,
     times::{assert_between, seconds},
 };
@@ -66,15 +66,21 @@ fn client_may_connect_over_ipv6() {
 #[test]
 fn silent_session_ends_at_its_last_packet() {
     let lab = Lab::new(1);
+    // By themselves the kernel's entries would be gone sooner.
+    lab.gateway.sh(
+        "for of in timeout timeout_stream; do echo 900 > /proc/sys/net/netfilter/nf_conntrack_udp_$of; done",
+    );
     let gateway = Gateway::start(&lab);
     let mut client = RawClient::new(&lab.clients[0], &gateway.customer(EMAIL));
     client.handshake();
     let traces = Traces::of(&mut client, client_v4(0, 2).into());
     traces.assert_found(&lab, &gateway, &mut client);
     let last_packet = UnixSeconds::now();
+    let source = format!("src={} ", client.config.tunnel_v4);
 
     thread::sleep(Duration::from_secs(170));
     let open = gateway.wait_for_sessions(EMAIL, 1);
+    assert!(tracked(&lab).contains(&source), "the kernel does not track its connections");
     thread::sleep(Duration::from_secs(20));
     let ended = gateway.wait_for_sessions(EMAIL, 1);
 
@@ -83,6 +89,7 @@ fn silent_session_ends_at_its_last_packet() {
     assert_eq!(gateway.json(&["status"])["sessions"], 0);
     let left = traces.found(&lab, &gateway);
     assert!(left.is_empty(), "the forwarder still has {left:?}");
+    assert!(!tracked(&lab).contains(&source), "the kernel still tracks its connections");
 }
 
 #[test]
