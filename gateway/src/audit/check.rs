@@ -99,3 +99,11 @@ impl Finding {
         lines.map(|line| line.text.as_str()).collect()
     }
 }
+
+/// The worst that `judge` finds.
+#[cfg(test)]
+pub(super) fn verdict(judge: impl FnOnce(&mut Finding)) -> Verdict {
+    let mut finding = Finding::default();
+    judge(&mut finding);
+    finding.verdict()
+}

@@ -215,13 +215,7 @@ fn judge_modules(modules: Option<&str>, finding: &mut Finding) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    fn verdict(judge: impl FnOnce(&mut Finding)) -> Verdict {
-        let mut finding = Finding::default();
-        judge(&mut finding);
-        finding.verdict()
-    }
+    use super::{super::check::verdict, *};
 
     #[test]
     fn swap_in_the_clear_is_a_violation() {

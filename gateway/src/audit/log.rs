@@ -294,13 +294,10 @@ fn telling(text: &str, own: &[IpAddr]) -> [(&'static str, usize); 3] {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::check::Verdict, *};
-
-    fn verdict(judge: impl FnOnce(&mut Finding)) -> Verdict {
-        let mut finding = Finding::default();
-        judge(&mut finding);
-        finding.verdict()
-    }
+    use super::{
+        super::check::{Verdict, verdict},
+        *,
+    };
 
     #[test]
     fn talkative_log_is_told() {
