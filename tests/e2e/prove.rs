@@ -12,7 +12,7 @@ use serde_json::Value;
 use tacit_tests::{
     Gateway, Lab,
     clock::wait_until,
-    gateway::{leaky_program, program},
+    gateway::{program, unfaithful_program},
 };
 
 /// Nothing of the traffic was kept.
@@ -151,7 +151,7 @@ fn findings<'a>(report: &'a Value, field: &str, start: &str) -> Vec<&'a Value> {
 
 #[test]
 fn gateway_that_leaks_is_found_out_wherever_it_leaks_to() {
-    let program = leaky_program();
+    let program = unfaithful_program();
     for (leak, place) in LEAKS {
         let output = prove(&program, &["--json"]).env("TACIT_LEAK", leak).output().unwrap();
         assert_eq!(output.status.code(), Some(KEPT), "{leak}: {}", stderr(&output));
@@ -172,7 +172,8 @@ fn gateway_that_leaks_is_found_out_wherever_it_leaks_to() {
 #[test]
 fn gateway_that_leaks_into_the_kernel_is_found_out() {
     let setting = "/proc/sys/net/ipv4/conf/all/tag";
-    let output = prove(&leaky_program(), &["--json"]).env("TACIT_LEAK", setting).output().unwrap();
+    let output =
+        prove(&unfaithful_program(), &["--json"]).env("TACIT_LEAK", setting).output().unwrap();
     assert_eq!(output.status.code(), Some(KEPT), "{}", stderr(&output));
     let report = json(&output);
     let found = findings(&report, "what", "a file of the kernel that a gateway has no use for");
@@ -188,7 +189,7 @@ fn program_that_is_shipped_cannot_leak() {
     };
     assert!(!knows(program()));
     assert!(
-        knows(leaky_program()),
+        knows(unfaithful_program()),
         "the name of the variable is to be found in a program that has it"
     );
 }

@@ -12,7 +12,7 @@ use tacit_messages::clock::Instant;
 use tacit_tests::{
     Gateway, Lab, RawClient,
     clock::{elapsed, wait_for, wait_until},
-    gateway::target_dir,
+    gateway::unfaithful_program,
 };
 
 use crate::store;
@@ -41,14 +41,6 @@ const CALLS: [&str; 19] = [
     "perf",
 ];
 
-/// The build with the feature `misbehave`.
-fn program() -> PathBuf {
-    let path = std::env::var_os("TACIT_MISBEHAVING_BIN")
-        .map_or_else(|| target_dir().join("debug/tacit-misbehaving"), PathBuf::from);
-    assert!(path.exists(), "{} is missing: see tests/run", path.display());
-    path
-}
-
 /// A gateway whose forwarder makes an attempt, ended when dropped.
 struct TakenOver<'lab> {
     gateway: Gateway<'lab>,
@@ -60,7 +52,7 @@ impl<'lab> TakenOver<'lab> {
     fn start(lab: &'lab Lab, attempt: &str) -> Self {
         let gateway = Gateway::stopped(lab, "gateway", &["--workers", "1"]);
         let log = lab.dir().join("taken-over.log");
-        let mut command = Command::new(program());
+        let mut command = Command::new(unfaithful_program());
         command.env_clear().env("TACIT_MISBEHAVE", attempt).args(gateway.command().get_args());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log).unwrap());
         let child = lab.gateway.start(&mut command).unwrap();

@@ -337,14 +337,15 @@ pub fn program() -> PathBuf {
     path
 }
 
-/// The build with the feature `leaky`: `TACIT_LEAK` says where to it leaks.
+/// The build with the features `misbehave` and `leaky`, which does as it should unless `TACIT_MISBEHAVE` says what its
+/// forwarder tries, or `TACIT_LEAK` where to it leaks.
 ///
 /// # Panics
 /// If it has not been built.
 #[must_use]
-pub fn leaky_program() -> PathBuf {
-    let path = std::env::var_os("TACIT_LEAKY_BIN")
-        .map_or_else(|| target_dir().join("debug/tacit-leaky"), PathBuf::from);
+pub fn unfaithful_program() -> PathBuf {
+    let path = std::env::var_os("TACIT_UNFAITHFUL_BIN")
+        .map_or_else(|| target_dir().join("debug/tacit-unfaithful"), PathBuf::from);
     assert!(path.exists(), "{} is missing: see tests/run for how it is built", path.display());
     path
 }
