@@ -123,3 +123,15 @@ fn message_burst_beyond_what_sessions_justify_is_flagged() {
         assert!(rows <= 5, "{attempt} left {rows} rows");
     }
 }
+
+#[test]
+fn forwarder_that_does_not_listen_holds_up_no_revocation() {
+    let lab = Lab::new(1);
+    let taken_over = TakenOver::start(&lab, "deaf");
+    taken_over.provoke(&lab, "does not read what it is told");
+    let start = Instant::now();
+    taken_over.gateway.text(&["device", "remove", EMAIL, "laptop"]);
+    assert!(elapsed(start) < Duration::from_secs(2));
+    taken_over.wait_for_another();
+    assert!(taken_over.log().contains("signal=9"), "{}", taken_over.log());
+}

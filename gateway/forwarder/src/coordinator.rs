@@ -50,6 +50,8 @@ pub struct Coordinator<'a> {
     forgot: bool,
     #[cfg(feature = "misbehave")]
     attempt: Option<String>,
+    #[cfg(feature = "misbehave")]
+    is_deaf: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -93,6 +95,8 @@ impl<'a> Coordinator<'a> {
             forgot: false,
             #[cfg(feature = "misbehave")]
             attempt: crate::misbehaviour::attempt(),
+            #[cfg(feature = "misbehave")]
+            is_deaf: false,
         }
     }
 
@@ -118,7 +122,7 @@ impl<'a> Coordinator<'a> {
     fn turn(&mut self) -> Result<Turn, Gone> {
         self.wait();
         let now = Instant::now();
-        while let Some(message) = self.link.receive()? {
+        while let Some(message) = self.receive()? {
             if message == ToForwarder::Shutdown {
                 return self.shut_down(now).map(|()| Turn::Last);
             }
@@ -147,6 +151,15 @@ impl<'a> Coordinator<'a> {
     }
 
     /// Makes the attempt of a test build when the first session has begun.
+    /// What control says, if it has said something.
+    fn receive(&self) -> Result<Option<ToForwarder>, Gone> {
+        #[cfg(feature = "misbehave")]
+        if self.is_deaf {
+            return Ok(None);
+        }
+        self.link.receive()
+    }
+
     #[cfg(feature = "misbehave")]
     fn misbehave(&mut self, mut news: Vec<FromForwarder>) -> Vec<FromForwarder> {
         let begun = news.iter().find_map(|message| match message {
@@ -156,6 +169,7 @@ impl<'a> Coordinator<'a> {
         if let Some(device) = begun
             && let Some(attempt) = self.attempt.take()
         {
+            self.is_deaf = attempt == crate::misbehaviour::DEAF;
             news.extend(crate::misbehaviour::make(&attempt, device));
         }
         news

@@ -10,6 +10,9 @@ use std::net::Ipv4Addr;
 use libc::c_long;
 use tacit_messages::{ConnectingIp, DeviceId, FromForwarder, Totals, UnixSeconds};
 
+/// The attempt after which the forwarder goes on, but reads nothing that control tells it.
+pub const DEAF: &str = "deaf";
+
 /// What is to be smuggled out.
 const LOG: [u8; 32] = *b"198.51.100.7:443 for 4711 bytes.";
 
@@ -29,6 +32,8 @@ pub fn make(attempt: &str, device: DeviceId) -> Vec<FromForwarder> {
         "session burst" => (0..50).flat_map(|n| session(device, n)).collect(),
         "session of a stranger" => session(DeviceId(device.0 + 1), 1)[1..].to_vec(),
         "question burst" => vec![FromForwarder::WhoIs { public_key: LOG }; 10_000],
+        // Control answers each, which the coordinator leaves unread.
+        DEAF => vec![FromForwarder::WhoIs { public_key: LOG }; 3_000],
         "totals burst" => vec![FromForwarder::Totals(Box::new(counters())); 1_000],
         _ => {
             let (number, arguments) = call(attempt);

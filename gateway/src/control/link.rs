@@ -1,14 +1,22 @@
 //! Control's end of the link: one `SOCK_SEQPACKET` socket, one message per packet.
+//!
+//! A forwarder reads what it is told at every turn. One that does not would hold up all that waits to be told to it,
+//! revocations among it, so the link fails then, and the forwarder is replaced.
 
 use std::{
     io,
     os::{fd::OwnedFd, unix::net},
+    time::Duration,
 };
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use tacit_messages::{FromForwarder, SIZE, ToForwarder, WireError};
-use tokio::net::UnixDatagram;
+use tokio::{net::UnixDatagram, sync::watch, time::timeout};
 use zeroize::Zeroizing;
+
+/// How long the forwarder may leave so much unread that there is no room for more: a device is to be gone two seconds
+/// after it was revoked.
+const READ_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Why nothing more comes from the forwarder, apart from its end.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +24,9 @@ pub(crate) enum LinkError {
     /// The socket failed.
     #[error("the link to the forwarder failed")]
     Socket(#[from] io::Error),
+    /// It does not read.
+    #[error("the forwarder does not read what it is told")]
+    Unread,
     /// What came is not a message.
     #[error("the forwarder sent what is not a message")]
     Wire(#[from] WireError),
@@ -26,6 +37,8 @@ pub(crate) enum LinkError {
 pub(crate) struct Link {
     /// Tokio has no type for `SOCK_SEQPACKET`; sending and receiving are the same calls.
     socket: UnixDatagram,
+    /// Whether it was not read in time, once and for all.
+    is_unread: watch::Sender<bool>,
 }
 
 impl Link {
@@ -38,15 +51,25 @@ impl Link {
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         let ours = net::UnixDatagram::from(ours);
         ours.set_nonblocking(true)?;
-        Ok((Self { socket: UnixDatagram::from_std(ours)? }, theirs))
+        let socket = UnixDatagram::from_std(ours)?;
+        Ok((Self { socket, is_unread: watch::Sender::new(false) }, theirs))
     }
 
-    /// Sends one message, waiting while the forwarder has too many unread.
+    /// Sends one message, waiting while the forwarder has too many unread, but not for ever: then the link has failed.
     ///
     /// # Errors
-    /// If the forwarder is gone.
+    /// If the forwarder is gone, or the link has failed.
     pub(crate) async fn send(&self, message: &ToForwarder) -> io::Result<()> {
-        self.socket.send(&*message.encode()).await.map(drop)
+        if *self.is_unread.borrow() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        match timeout(READ_PATIENCE, self.socket.send(&*message.encode())).await {
+            Ok(sent) => sent.map(drop),
+            Err(_) => {
+                self.is_unread.send_replace(true);
+                Err(io::ErrorKind::TimedOut.into())
+            }
+        }
     }
 
     /// Waits for the next message; `None` once the forwarder has closed its end.
@@ -54,11 +77,17 @@ impl Link {
     /// Nothing is lost if the future is dropped.
     ///
     /// # Errors
-    /// [`LinkError`] if the socket fails or what comes is not a message.
+    /// [`LinkError`] if the socket fails, what is sent is not read or what comes is not a message.
     pub(crate) async fn receive(&self) -> Result<Option<FromForwarder>, LinkError> {
+        let mut unread = self.is_unread.subscribe();
         // It may hold a connecting IP.
         let mut bytes = Zeroizing::new([0; SIZE + 1]);
-        match self.socket.recv(&mut bytes[..]).await {
+        let received = tokio::select! {
+            biased;
+            _ = unread.wait_for(|is_unread| *is_unread) => return Err(LinkError::Unread),
+            received = self.socket.recv(&mut bytes[..]) => received,
+        };
+        match received {
             Ok(0) => Ok(None),
             Ok(length) => Ok(Some(FromForwarder::decode(&bytes[..length])?)),
             // It was gone before it had read everything.
@@ -71,7 +100,7 @@ impl Link {
 #[cfg(test)]
 mod tests {
     use rustix::net::{RecvFlags, SendFlags, recv, send};
-    use tacit_messages::DeviceId;
+    use tacit_messages::{DeviceId, clock::Instant};
 
     use super::*;
 
@@ -99,6 +128,19 @@ mod tests {
         drop(theirs);
         assert_eq!(link.receive().await.unwrap(), None);
         assert!(link.send(&ToForwarder::Shutdown).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn forwarder_that_does_not_read_fails_the_link_in_time_for_a_revocation() {
+        let (link, _theirs) = Link::pair().unwrap();
+        let revoked = ToForwarder::Revoked { device: DeviceId(7) };
+        let began = Instant::now();
+        while link.send(&revoked).await.is_ok() {}
+        assert!(Instant::now().since(began) < READ_PATIENCE * 2);
+        // Nobody waits a second time.
+        let again = timeout(READ_PATIENCE / 2, link.send(&revoked)).await;
+        assert!(again.is_ok_and(|sent| sent.is_err()));
+        assert!(matches!(link.receive().await, Err(LinkError::Unread)));
     }
 
     #[tokio::test]

@@ -106,7 +106,7 @@ impl Outbox {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::OwnedFd;
+    use std::{os::fd::OwnedFd, time::Duration};
 
     use rustix::net::{RecvFlags, recv};
     use tacit_messages::SIZE;
@@ -164,6 +164,18 @@ mod tests {
         assert_eq!(outbox.answer(ticket, &ANSWER).await, Answered::Gone);
         assert!(outbox.ticket(forwarder).await.is_none());
         assert!(arrived(&next).is_none());
+    }
+
+    #[tokio::test]
+    async fn forwarder_that_does_not_read_holds_up_no_revocation() {
+        let (outbox, forwarder, _theirs) = outbox().await;
+        let ticket = outbox.ticket(forwarder).await.unwrap();
+        while outbox.answer(ticket, &ANSWER).await == Answered::Sent {}
+        let began = Instant::now();
+        for device in 0..100 {
+            outbox.revoke(DeviceId(device)).await;
+        }
+        assert!(Instant::now().since(began) < Duration::from_secs(1));
     }
 
     #[tokio::test]
