@@ -396,9 +396,116 @@ pub struct VerifiedChain {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const CHAIN: Chain = Chain::StaffLog;
+
+    type Entry = (i64, Content, Hash);
+
+    fn entries(count: i64) -> (State, Vec<Entry>) {
+        let contents: Vec<_> = (1..=count).map(|at| Content::default().number(at / 2)).collect();
+        let (state, hashes) = state_of(&contents);
+        let numbered = (1..).zip(contents).zip(hashes);
+        (state, numbered.map(|((number, content), hash)| (number, content, hash)).collect())
+    }
+
+    fn walk(state: State, entries: &[Entry]) -> Verdict {
+        let mut walk = Walk { chain: CHAIN, at: state.foot, state, noted: None };
+        for (number, content, hash) in entries {
+            walk.step(*number, Some(content), hash)?;
+        }
+        walk.end()
+    }
+
+    /// What somebody does to the list who cannot write an entry of their own.
+    #[derive(Clone, Debug)]
+    enum Tampering {
+        Change(usize, u8),
+        ChangeHash(usize, u8),
+        Remove(usize),
+        RemoveAndRenumber(usize),
+        Swap(usize, usize),
+        CutOff(usize),
+        Repeat(usize),
+    }
+
+    fn tampering(count: usize) -> impl Strategy<Value = Tampering> {
+        let (at, byte) = (0..count, 1..=255_u8);
+        prop_oneof![
+            (at.clone(), byte.clone()).prop_map(|(at, byte)| Tampering::Change(at, byte)),
+            (at.clone(), byte).prop_map(|(at, byte)| Tampering::ChangeHash(at, byte)),
+            at.clone().prop_map(Tampering::Remove),
+            at.clone().prop_map(Tampering::RemoveAndRenumber),
+            (at.clone(), at.clone()).prop_map(|(one, other)| Tampering::Swap(one, other)),
+            at.clone().prop_map(Tampering::CutOff),
+            at.prop_map(Tampering::Repeat),
+        ]
+    }
+
+    /// Tampers with the list, and returns which entry is the first that is not what was written.
+    fn tamper(entries: &mut Vec<Entry>, how: &Tampering) -> u64 {
+        let count = entries.len();
+        let first = match *how {
+            Tampering::Change(at, byte) => {
+                entries[at].1.0[7] ^= byte;
+                at
+            }
+            Tampering::ChangeHash(at, byte) => {
+                entries[at].2[usize::from(byte) % HASH_LEN] ^= byte;
+                at
+            }
+            Tampering::Remove(at) => {
+                entries.remove(at);
+                at
+            }
+            Tampering::RemoveAndRenumber(at) => {
+                entries.remove(at);
+                (1..).zip(&mut *entries).for_each(|(number, entry)| entry.0 = number);
+                at
+            }
+            Tampering::Swap(one, other) if one != other => {
+                entries.swap(one, other);
+                (1..).zip(&mut *entries).for_each(|(number, entry)| entry.0 = number);
+                one.min(other)
+            }
+            Tampering::Swap(..) => return 0,
+            Tampering::CutOff(at) => {
+                entries.truncate(at);
+                at
+            }
+            Tampering::Repeat(at) => {
+                let mut again = entries[at].clone();
+                again.0 = entries[count - 1].0 + 1;
+                entries.push(again);
+                count
+            }
+        };
+        first as u64 + 1
+    }
+
+    proptest! {
+        #[test]
+        fn first_entry_that_was_tampered_with_is_named(
+            (count, how) in (2..30_usize).prop_flat_map(|count| (Just(count), tampering(count))),
+        ) {
+            let (state, mut entries) = entries(count as i64);
+            let expected = tamper(&mut entries, &how);
+            match walk(state, &entries) {
+                Ok(_) => prop_assert_eq!(expected, 0),
+                Err(ChainFault::Changed(number) | ChainFault::Missing(number) | ChainFault::Added(number)) => {
+                    prop_assert_eq!(number, expected);
+                }
+                Err(fault) => prop_assert!(false, "{}", fault),
+            }
+        }
+
+        #[test]
+        fn no_text_makes_an_end_panic(text in "\\PC{0,80}") {
+            let _ = text.parse::<End>();
+        }
+    }
 
     fn state_of(contents: &[Content]) -> (State, Vec<Hash>) {
         let mut state = State::new();

@@ -54,6 +54,31 @@ async fn untouched_chains_are_whole() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn entries_that_many_write_at_once_are_one_chain() {
+    let fixture = filled().await;
+    let mut writing = Vec::new();
+    for number in 0..40_u32 {
+        let store = fixture.store.for_staff(number);
+        writing.push(tokio::spawn(async move {
+            let deed = Deed { verb: "account list", account: None, data: &[DataKind::Email] };
+            store.note_look(deed, NOW).await.unwrap();
+        }));
+    }
+    for one in writing {
+        one.await.unwrap();
+    }
+    let log = fixture.store.staff_log(None, 7, 100).await.unwrap();
+    assert_eq!(
+        log.iter().map(|entry| entry.number).collect::<Vec<_>>(),
+        (8..=47).collect::<Vec<_>>()
+    );
+    let mut who: Vec<_> = log.iter().map(|entry| entry.uid).collect();
+    who.sort_unstable();
+    assert_eq!(who, (0..40).collect::<Vec<_>>());
+    assert_eq!(verdicts(&fixture, None).await[0].unwrap().end.entries, 47);
+}
+
 #[tokio::test]
 async fn changed_entry_is_named() {
     for sql in [
