@@ -217,6 +217,37 @@ async fn clause_5_code_gives_service_once_and_its_row_goes() {
     assert_eq!(given.ends_at, Some(later(60 * DAY)), "days are added to the end");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn clause_5_code_is_redeemed_once_however_many_try() {
+    let fixture = Fixture::new().await;
+    let (store, service) = (&fixture.store, ServiceName::default());
+    let mut accounts = Vec::new();
+    for number in 0..8 {
+        let account = add_account(store, &format!("customer{number}@example.org")).await;
+        store.grant(account, &service, Term::DaysFromNow(1), NOW).await.unwrap();
+        accounts.push(account);
+    }
+    let code = store.make_codes(1, &service, 30, NOW).await.unwrap().remove(0);
+    let trying: Vec<_> = accounts
+        .iter()
+        .map(|account| {
+            let (store, account, code) = (store.clone(), *account, code.clone());
+            tokio::spawn(async move { store.redeem_code(account, &code, NOW).await.is_ok() })
+        })
+        .collect();
+    let mut redeemed = 0;
+    for one in trying {
+        redeemed += u32::from(one.await.unwrap());
+    }
+    assert_eq!(redeemed, 1);
+    let mut longer = 0;
+    for account in accounts {
+        let services = store.services(account).await.unwrap();
+        longer += u32::from(services[0].ends_at == Some(later(31 * DAY)));
+    }
+    assert_eq!(longer, 1);
+}
+
 #[tokio::test]
 async fn clause_5_code_is_still_good_if_it_could_add_nothing() {
     let fixture = Fixture::new().await;
@@ -508,9 +539,9 @@ async fn unknown_address_takes_as_long_as_a_wrong_password() {
             times[kind].push(tacit_messages::clock::Instant::now().since(began));
         }
     }
-    times.iter_mut().for_each(|times| times.sort());
-    let [known, unknown] = times.map(|times| times[2].as_secs_f64());
-    assert!(unknown > known * 0.6 && known > unknown * 0.6, "{known} s and {unknown} s");
+    // The quickest of each: a busy machine makes others slow. Without hashing it would be a twentieth.
+    let [known, unknown] = times.map(|times| times.into_iter().min().unwrap().as_secs_f64());
+    assert!(unknown > known / 3.0 && known > unknown / 3.0, "{known} s and {unknown} s");
 }
 
 #[tokio::test]

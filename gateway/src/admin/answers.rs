@@ -1,10 +1,6 @@
 //! What the gateway does for each request.
 
-use std::{
-    net::{Ipv4Addr, Ipv6Addr},
-    sync::Arc,
-    time::Duration,
-};
+use std::sync::Arc;
 
 use tacit_accounts::{
     Account as StoredAccount, AccountSelector, Confirmation as StoredConfirmation, DataKind, Deed,
@@ -23,13 +19,13 @@ use super::{
 };
 use crate::{
     control::{
-        Gateway,
+        Gateway, forget_connections,
         key_rotation::{RotationError, RotationStatus},
         retention::{self, DAY},
     },
     endpoint,
     endpoint::EndpointOrigin,
-    host, log, program,
+    log, program,
 };
 
 impl From<StoreError> for Refused {
@@ -191,22 +187,6 @@ impl Answer for RemoveDevice {
         forget_connections(device.tunnel_v4, device.tunnel_v6).await;
         Ok(device.into())
     }
-}
-
-/// How long a packet that was on its way when its device was revoked may take to be gone.
-const ON_ITS_WAY: Duration = Duration::from_secs(2);
-
-/// Deletes the connection-tracking entries of a revoked device now, and once more when nothing is on its way.
-pub(super) async fn forget_connections(v4: Ipv4Addr, v6: Ipv6Addr) {
-    let _ = host::conntrack::forget(vec![(v4, v6)]).await;
-    tokio::spawn(async move {
-        loop {
-            tokio::time::sleep(ON_ITS_WAY).await;
-            if host::conntrack::forget(vec![(v4, v6)]).await.is_ok() {
-                return;
-            }
-        }
-    });
 }
 
 impl Answer for Purge {

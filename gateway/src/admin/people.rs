@@ -5,14 +5,14 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tacit_accounts::{
     AccountId, AccountSelector, Code, DataKind, Deed, EmailAddress, Password, Reader,
-    RemovedDevice, Service as StoredService, ServiceName, Term as StoredTerm, codes::MAX_DAYS,
+    Service as StoredService, ServiceName, Term as StoredTerm, codes::MAX_DAYS,
 };
 use tacit_messages::UnixSeconds;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::{
     Request,
-    answers::{find, forget_connections},
+    answers::find,
     requests,
     server::{Answer, Caller, Refused},
 };
@@ -166,13 +166,8 @@ impl Answer for CancelAccount {
         let account = find(&gateway.store, &self.account).await?.id;
         let store = gateway.store.for_staff(caller.uid);
         let cancelled = store.cancel_account(account, UnixSeconds::now()).await?;
-        for device in &cancelled.devices {
-            gateway.revoke(device.id).await;
-        }
+        gateway.disconnect(&cancelled.devices).await;
         log::changed("account cancelled", caller.uid);
-        for RemovedDevice { tunnel_v4, tunnel_v6, .. } in &cancelled.devices {
-            forget_connections(*tunnel_v4, *tunnel_v6).await;
-        }
         Ok(Cancelled { account: account.0, devices: cancelled.devices.len() })
     }
 }

@@ -31,7 +31,7 @@ mod user;
 
 use std::{
     io,
-    net::{SocketAddr, TcpListener},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
     os::unix::net::UnixListener,
     path::PathBuf,
     sync::Arc,
@@ -40,7 +40,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use parking_lot::Mutex;
-use tacit_accounts::{Deed, Door, Store, StoreError, TunnelPool};
+use tacit_accounts::{Deed, Door, RemovedDevice, Store, StoreError, TunnelPool};
 use tacit_keys::{DataKeys, PrivateKey, PublicKey, gateway_key};
 use tacit_messages::{DeviceId, UnixSeconds, clock::Instant};
 use tokio::{
@@ -129,6 +129,16 @@ impl Gateway {
     /// Has the forwarder drop a device that the store no longer has; returns once that is said.
     pub(crate) async fn revoke(&self, device: DeviceId) {
         self.outbox.revoke(device).await;
+    }
+
+    /// Disconnects devices that went with their account, and deletes what the kernel knows of their connections.
+    pub(crate) async fn disconnect(&self, devices: &[RemovedDevice]) {
+        for device in devices {
+            self.revoke(device.id).await;
+        }
+        for device in devices {
+            forget_connections(device.tunnel_v4, device.tunnel_v6).await;
+        }
     }
 
     /// Writes to the staff log that the caller is going to be shown data.
@@ -421,6 +431,22 @@ fn clean_departed(store: Store, departures: Arc<Mutex<Departures>>) -> JoinHandl
             }
         }
     })
+}
+
+/// How long a packet that was on its way when its device was revoked may take to be gone.
+const ON_ITS_WAY: Duration = Duration::from_secs(2);
+
+/// Deletes the connection-tracking entries of a revoked device now, and once more when nothing is on its way.
+pub(crate) async fn forget_connections(v4: Ipv4Addr, v6: Ipv6Addr) {
+    let _ = host::conntrack::forget(vec![(v4, v6)]).await;
+    tokio::spawn(async move {
+        loop {
+            sleep(ON_ITS_WAY).await;
+            if host::conntrack::forget(vec![(v4, v6)]).await.is_ok() {
+                return;
+            }
+        }
+    });
 }
 
 /// Deletes the entries of `devices`; after an error some may be left.
