@@ -22,10 +22,19 @@ impl Processes<'_> {
 
     /// CPU time of all threads of all processes, in nanosecond resolution.
     pub(crate) fn cpu(&self) -> Duration {
+        self.cpu_of_threads("")
+    }
+
+    /// CPU time of the threads whose names begin so.
+    pub(crate) fn cpu_of_threads(&self, name: &str) -> Duration {
         let mut total = Duration::ZERO;
         for id in &self.ids {
             let Ok(tasks) = fs::read_dir(self.proc(*id, "task")) else { continue };
             for task in tasks.flatten() {
+                let is_called = |own: String| own.starts_with(name);
+                if !fs::read_to_string(task.path().join("comm")).is_ok_and(is_called) {
+                    continue;
+                }
                 let text = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
                 let nanos = text.split_whitespace().next().and_then(|field| field.parse().ok());
                 total += Duration::from_nanos(nanos.unwrap_or(0));

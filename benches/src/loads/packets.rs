@@ -176,7 +176,28 @@ pub(crate) fn inbound(
 ) -> Result<Flooded> {
     let Inbound { session, bytes, len, .. } = &Inbound::new(lab, config, shape)?;
     let send = || send_all(&session.socket, session.endpoint, bytes, *len, shape.gso);
-    count_inbound(lab, shape, cpu, send)
+    count_inbound(lab, shape, cpu, || on_load_cpu(send))
+}
+
+/// Floods from several devices at once, each on a thread of its own and none on a processor of its own.
+pub(crate) fn inbound_from_all(
+    lab: &Lab,
+    configs: &[Config],
+    shape: Shape,
+    cpu: impl Fn() -> Duration,
+) -> Result<Flooded> {
+    let floods = configs
+        .iter()
+        .map(|config| Inbound::new(lab, config, shape))
+        .collect::<Result<Vec<Inbound>>>()?;
+    let all = Shape { packets: shape.packets * configs.len(), ..shape };
+    count_inbound(lab, all, cpu, || {
+        std::thread::scope(|scope| {
+            for Inbound { session, bytes, len, .. } in &floods {
+                scope.spawn(|| send_all(&session.socket, session.endpoint, bytes, *len, shape.gso));
+            }
+        });
+    })
 }
 
 /// A flood from the client to the target, ready to be sent.
@@ -210,7 +231,7 @@ impl Inbound {
     ) -> Result<Flooded> {
         let Session { socket, endpoint, .. } = &self.session;
         let send = || send_steadily(socket, *endpoint, &self.bytes, self.len, packets_per_second);
-        count_inbound(lab, self.shape, cpu, send)
+        count_inbound(lab, self.shape, cpu, || on_load_cpu(send))
     }
 }
 
@@ -226,11 +247,11 @@ fn count_inbound(
     lab: &Lab,
     shape: Shape,
     cpu: impl Fn() -> Duration,
-    send: impl FnOnce() + Send,
+    send: impl FnOnce(),
 ) -> Result<Flooded> {
     let sink = Sink::new(&lab.target_namespace, SINK_PORT, shape.packet_len - IP_UDP_HEADERS);
     let (before, cpu_before, start) = (sink.packets()?, cpu(), Instant::now());
-    on_load_cpu(send);
+    send();
     let seconds = Instant::now().since(start).as_secs_f64();
     std::thread::sleep(Duration::from_millis(100));
     flooded(sink.packets()? - before, shape.packets, cpu() - cpu_before, seconds)

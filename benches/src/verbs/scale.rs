@@ -1,4 +1,4 @@
-//! How Tacit bears many devices: live ones, and ones that are only registered.
+//! How Tacit bears many devices: live ones, and ones that are only registered; and what several workers cost.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ pub(crate) struct Options {
     /// Numbers of registered devices
     #[arg(long, value_delimiter = ',', default_values_t = [0, 1_000, 10_000, 100_000, 1_000_000])]
     registered: Vec<u32>,
-    /// Only one of the two tables
+    /// Only one of the tables
     #[arg(long, value_enum)]
     only: Option<Table>,
     /// Starts of which the table shows the median
@@ -42,6 +42,7 @@ pub(crate) struct Options {
 enum Table {
     Live,
     Registered,
+    Workers,
 }
 
 /// How long a start may take.
@@ -49,12 +50,15 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Floods of each kind, of which the table shows the median.
 const FLOODS: usize = 3;
 const FLOOD_PACKETS: usize = 400_000;
+/// Devices that flood at once, so that each worker has some, and how much each sends.
+const DEVICES_OF_WORKERS: usize = 8;
+const PACKETS_OF_A_DEVICE: usize = 100_000;
 /// How long the devices keep silent while the gateway's own work is measured.
 const IDLE: Duration = Duration::from_secs(3);
 
 /// Measures and reports.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    if options.only != Some(Table::Registered) {
+    if options.only.is_none_or(|only| only == Table::Live) {
         let mut report = Report::new("server on one core, load on the other".into());
         let bar = ProgressBar::new(options.live.len() as u64);
         for count in &options.live {
@@ -65,7 +69,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         bar.finish_and_clear();
         report.write("scale", "live")?;
     }
-    if options.only != Some(Table::Live) {
+    if options.only.is_none_or(|only| only == Table::Registered) {
         let mut report = Report::new(format!("medians of {} starts", options.starts));
         let bar = ProgressBar::new(options.registered.len() as u64);
         for count in &options.registered {
@@ -76,13 +80,55 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         bar.finish_and_clear();
         report.write("scale", "registered")?;
     }
+    if options.only.is_none_or(|only| only == Table::Workers) {
+        let mut report = Report::new(format!(
+            "{DEVICES_OF_WORKERS} devices at once, nothing pinned, medians of {FLOODS} floods"
+        ));
+        for workers in [1, 2] {
+            measure_workers(workers, &mut report)
+                .with_context(|| format!("with {workers} workers"))?;
+        }
+        report.write("scale", "workers")?;
+    }
+    Ok(())
+}
+
+/// What a packet costs the workers, by the kernel's count of their CPU time: were they to wait for each other's memory,
+/// it would be more with two of them.
+fn measure_workers(workers: usize, report: &mut Report) -> Result<()> {
+    let column = format!("{workers} workers");
+    let lab = subject::lab();
+    let mut gateway = stopped(&lab, DEFAULT, workers);
+    let mut configs = make_store(gateway.data_dir(), DEFAULT, DEVICES_OF_WORKERS, 0)?;
+    start(&mut gateway)?;
+    let servers = Servers::of(&lab, &gateway, &mut configs)?;
+    let shapes = [
+        ("flood in, 1392 B, GSO sender", 1_392, true),
+        ("flood in, 1392 B", 1_392, false),
+        ("flood in, 64 B", 64, false),
+    ];
+    for (load, packet_len, gso) in shapes {
+        let shape = Shape { packet_len, packets: PACKETS_OF_A_DEVICE, gso };
+        for _ in 0..FLOODS {
+            let each: Vec<Duration> = servers.cpu_of_workers(workers);
+            let cpu = || servers.cpu_of_workers(workers).iter().sum();
+            let done = packets::inbound_from_all(&lab, &configs, shape, cpu)?;
+            report.note(&column, load, "CPU µs/packet, all workers", done.cpu_micros);
+            report.note(&column, load, "kpps", done.packets_per_second / 1e3);
+            let spent = servers.cpu_of_workers(workers).into_iter().zip(each);
+            for (number, (after, before)) in spent.enumerate() {
+                let unit = format!("CPU s, worker {number}");
+                report.note(&column, load, &unit, (after - before).as_secs_f64());
+            }
+        }
+    }
     Ok(())
 }
 
 fn measure_live(count: usize, report: &mut Report) -> Result<()> {
     let column = format!("{count} live");
     let lab = subject::lab();
-    let mut gateway = stopped(&lab, DEFAULT);
+    let mut gateway = stopped(&lab, DEFAULT, 1);
     let mut configs = make_store(gateway.data_dir(), DEFAULT, count, 0)?;
     let start = start(&mut gateway)?;
     let servers = Servers::of(&lab, &gateway, &mut configs)?;
@@ -113,7 +159,7 @@ fn measure_live(count: usize, report: &mut Report) -> Result<()> {
 fn measure_registered(count: u32, starts: usize, report: &mut Report) -> Result<()> {
     let column = format!("{count} registered");
     let lab = subject::lab();
-    let mut gateway = stopped(&lab, LARGE);
+    let mut gateway = stopped(&lab, LARGE, 1);
     let mut configs = make_store(gateway.data_dir(), LARGE, 1, count)?;
     // The first start makes the gateway's key.
     start(&mut gateway)?;
@@ -127,9 +173,9 @@ fn measure_registered(count: u32, starts: usize, report: &mut Report) -> Result<
     forward(&lab, &configs[0], &servers, report, &column)
 }
 
-fn stopped(lab: &Lab, networks: Networks) -> Gateway<'_> {
-    let Networks { v4, v6 } = networks;
-    Gateway::stopped(lab, "gateway", &["--workers", "1", "--tunnel-v4", v4, "--tunnel-v6", v6])
+fn stopped(lab: &Lab, networks: Networks, workers: usize) -> Gateway<'_> {
+    let (Networks { v4, v6 }, workers) = (networks, workers.to_string());
+    Gateway::stopped(lab, "gateway", &["--workers", &workers, "--tunnel-v4", v4, "--tunnel-v6", v6])
 }
 
 /// Starts the gateway; returns how long it takes until it says that it is ready.
@@ -196,6 +242,13 @@ impl<'lab> Servers<'lab> {
             control: processes(vec![control]),
             forwarder: processes(vec![forwarder]),
         })
+    }
+
+    /// CPU time of each of the forwarder's workers.
+    fn cpu_of_workers(&self, workers: usize) -> Vec<Duration> {
+        (0..workers)
+            .map(|number| self.forwarder.cpu_of_threads(&format!("worker-{number}")))
+            .collect()
     }
 
     fn note_memory(&self, report: &mut Report, column: &str, when: &str) {
