@@ -8,7 +8,7 @@ use tacit_messages::UnixSeconds;
 use crate::{
     EmailAddress, EmailError, HashedPassword, ServiceName, Store, StoreError,
     personal::{PASSWORD, email_hash, open_email, seal_email},
-    services,
+    post, services,
     staff_log::{DataKind, Deed},
     store::Write,
     times::{read_time, time_column},
@@ -276,6 +276,7 @@ pub(crate) async fn set_email(
         .bind(account.0)
         .execute(write.connection())
         .await?;
+    post::retry_at_new_address(write, account).await?;
     Ok(former)
 }
 

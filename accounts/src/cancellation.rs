@@ -15,6 +15,7 @@ use crate::{
     devices::read_id,
     pending,
     personal::EMAIL,
+    post,
     services::hold_account,
     staff_log::{DataKind, Deed},
     store::Write,
@@ -63,6 +64,7 @@ impl Store {
             sqlx::query(table).bind(account.0).execute(write.connection()).await?;
         }
         pending::forget_change(&mut write, account).await?;
+        post::forget_account(&mut write, account).await?;
         // An address that is none, and a hash that no address has.
         let mut hash = vec![0; 32];
         OsRng.fill_bytes(&mut hash);

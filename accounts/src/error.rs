@@ -88,6 +88,9 @@ pub enum StoreError {
     /// The staff log and the register must say who did it.
     #[error("only a member of the staff can do this")]
     StaffOnly,
+    /// No letter in doubt has this number.
+    #[error("there is no letter in doubt with this number; `tacit notice list` shows all")]
+    NoSuchLetter,
     /// Others read the store all the time, so what was removed may still be in the bytes of its files.
     #[error(
         "what was removed is out of the store's tables, but may still be in the bytes of its files: it is being read all \

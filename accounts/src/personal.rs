@@ -50,6 +50,9 @@ pub(crate) const RECIPIENT: SealedColumn =
 pub(crate) const CHAIN_STATE: SealedColumn =
     SealedColumn { table: "chains", column: "state", name: "chains.state" };
 
+pub(crate) const LETTER: SealedColumn =
+    SealedColumn { table: "letters", column: "content", name: "letters.content" };
+
 impl SealedColumn {
     pub(crate) const fn place(self, row: i64) -> Place {
         Place { table: self.table, column: self.column, row }

@@ -10,8 +10,9 @@ use tacit_keys::{DataKeys, data_key::sealing_key};
 use crate::{
     EmailAddress, Store, StoreError, data_keys,
     personal::{
-        ARCHIVED, CHAIN_STATE, CONNECTING_IP, CONSENT_RECIPIENT, EMAIL, PASSWORD, PENDING_EMAIL,
-        PENDING_PASSWORD, PRESHARED_KEY, RECIPIENT, REFERENCE, SealedColumn, email_hash,
+        ARCHIVED, CHAIN_STATE, CONNECTING_IP, CONSENT_RECIPIENT, EMAIL, LETTER, PASSWORD,
+        PENDING_EMAIL, PENDING_PASSWORD, PRESHARED_KEY, RECIPIENT, REFERENCE, SealedColumn,
+        email_hash,
     },
     store::Write,
 };
@@ -45,7 +46,7 @@ struct Pass {
     update: &'static str,
 }
 
-const PASSES: [Pass; 11] = [
+const PASSES: [Pass; 12] = [
     Pass {
         column: EMAIL,
         count: "SELECT COUNT(*) FROM accounts",
@@ -122,6 +123,13 @@ const PASSES: [Pass; 11] = [
         select: "SELECT id, state FROM chains WHERE id > $1 ORDER BY id LIMIT $2",
         others: "SELECT COUNT(*) FROM chains WHERE substr(state, 2, 4) != $1",
         update: "UPDATE chains SET state = $1 WHERE id = $2",
+    },
+    Pass {
+        column: LETTER,
+        count: "SELECT COUNT(*) FROM letters WHERE content IS NOT NULL",
+        select: "SELECT id, content FROM letters WHERE id > $1 AND content IS NOT NULL ORDER BY id LIMIT $2",
+        others: "SELECT COUNT(*) FROM letters WHERE substr(content, 2, 4) != $1",
+        update: "UPDATE letters SET content = $1 WHERE id = $2",
     },
 ];
 

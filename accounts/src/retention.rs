@@ -6,7 +6,7 @@ use sqlx::SqliteExecutor;
 use tacit_messages::UnixSeconds;
 
 use crate::{
-    Store, StoreError, addresses, archive, cancellation, disclosures, pending, staff_log,
+    Store, StoreError, addresses, archive, cancellation, disclosures, pending, post, staff_log,
     store::Write,
     times::{read_time, time_column},
 };
@@ -33,6 +33,8 @@ pub struct PastItsTime {
     pub staff_entries: u64,
     /// Entries of the disclosure register.
     pub disclosures: u64,
+    /// Letters that could not be sent for so long that nobody waits for them any more.
+    pub letters: u64,
 }
 
 /// How long entries of the staff log and the disclosure register are kept unless told otherwise: three years.
@@ -71,6 +73,8 @@ impl Store {
         keep_sessions: Duration,
         now: UnixSeconds,
     ) -> Result<PastItsTime, StoreError> {
+        // What sessions show is written down before they go.
+        self.record_acceptances(now).await?;
         let latest_end = time_column(now.minus(keep_sessions));
         let sessions = self.remove_sessions(latest_end).await?;
         let mut write = self.write_quickly().await?;
@@ -83,6 +87,7 @@ impl Store {
             accounts: cancellation::remove_past(&mut write).await?,
             staff_entries: staff_log::remove_past(self, &mut write, latest_record).await?,
             disclosures: disclosures::remove_past(self, &mut write, latest_record).await?,
+            letters: post::give_up_letters(&mut write, now).await?,
             sessions: 0,
         };
         if !removed.is_nothing() {
@@ -145,7 +150,7 @@ async fn remove_former_numbers(write: &mut Write, latest_end: i64) -> Result<u64
     Ok(removed.rows_affected())
 }
 
-type Counted = (i64, i64, i64, i64, i64, i64, i64, i64);
+type Counted = (i64, i64, i64, i64, i64, i64, i64, i64, i64);
 
 /// Counts sessions that ended at `latest_end` or before, what is kept for them only, and and what was
 /// over at `latest_quarantine`; records count from their lists' begin to the last made at `latest_record` or before.
@@ -171,11 +176,13 @@ pub(crate) async fn count_past(
             (SELECT COUNT(*) FROM staff_log
                 WHERE number < COALESCE((SELECT MIN(number) FROM staff_log WHERE at > $3), number + 1)),
             (SELECT COUNT(*) FROM disclosures
-                WHERE number < COALESCE((SELECT MIN(number) FROM disclosures WHERE at > $3), number + 1))",
+                WHERE number < COALESCE((SELECT MIN(number) FROM disclosures WHERE at > $3), number + 1)),
+            (SELECT COUNT(*) FROM letters WHERE rules_version IS NULL AND queued_at <= $4)",
     )
     .bind(time_column(latest_end))
     .bind(time_column(latest_quarantine))
     .bind(time_column(latest_record))
+    .bind(time_column(latest_quarantine.minus(post::GIVEN_UP_AFTER)))
     .fetch_one(database)
     .await?;
     Ok(PastItsTime {
@@ -187,5 +194,6 @@ pub(crate) async fn count_past(
         accounts: counted.5.unsigned_abs(),
         staff_entries: counted.6.unsigned_abs(),
         disclosures: counted.7.unsigned_abs(),
+        letters: counted.8.unsigned_abs(),
     })
 }

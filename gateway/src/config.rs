@@ -17,6 +17,7 @@ use figment::{
 };
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
+use tacit_accounts::post::{Contact, Sender, SiteUrl};
 use tracing::Level;
 
 use crate::{endpoint::Endpoint, host::ServedPort, metrics::MetricsAddress, program};
@@ -29,6 +30,9 @@ pub(crate) const SOCKET_PATH: &str = "/run/tacit/admin.sock";
 
 /// The most workers a gateway can have.
 const MAX_WORKERS: usize = 64;
+
+/// The most letters in a minute that a pace can be kept for.
+const MAX_MAILS_PER_MINUTE: u32 = 60_000;
 
 /// The largest MTU: a jumbo frame less the outer headers.
 const MAX_MTU: u16 = 8920;
@@ -57,6 +61,29 @@ impl From<LogLevel> for Level {
             LogLevel::Info => Self::INFO,
             LogLevel::Debug => Self::DEBUG,
             LogLevel::Trace => Self::TRACE,
+        }
+    }
+}
+
+/// How the way to the mail server is protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum MailTls {
+    /// By TLS after STARTTLS, without which nothing is sent.
+    Starttls,
+    /// By TLS from the first byte.
+    Tls,
+    /// Not at all: for a server on this machine.
+    None,
+}
+
+impl MailTls {
+    /// The port of mail servers that are reached so.
+    pub(crate) const fn port(self) -> u16 {
+        match self {
+            Self::Starttls => 587,
+            Self::Tls => 465,
+            Self::None => 25,
         }
     }
 }
@@ -167,6 +194,50 @@ pub(crate) struct Overrides {
     #[arg(long, env = "TACIT_KEEP_RECORDS", value_name = "DAYS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     keep_records: Option<u32>,
+    /// Mail server that takes letters to customers [default: none; port 587, or by --mail-tls 465 or 25].
+    #[arg(long, env = "TACIT_MAIL_SERVER", value_name = "HOST[:PORT]")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mail_server: Option<Endpoint>,
+
+    /// How the way to the mail server is protected; none for one on this machine only [default: starttls].
+    #[arg(long, env = "TACIT_MAIL_TLS", value_name = "HOW")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mail_tls: Option<MailTls>,
+
+    /// Certificate (PEM) that the mail server's must be signed by [default: the system's].
+    #[arg(long, env = "TACIT_MAIL_CA", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mail_ca: Option<PathBuf>,
+
+    /// Name to log in to the mail server with.
+    #[arg(long, env = "TACIT_MAIL_USER", value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mail_user: Option<String>,
+
+    /// File (mode 0600) with the password to log in to the mail server with.
+    #[arg(long, env = "TACIT_MAIL_PASSWORD_FILE", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mail_password_file: Option<PathBuf>,
+
+    /// Whom letters are from, such as 'VPN <vpn@example.org>'.
+    #[arg(long, env = "TACIT_MAIL_FROM", value_name = "SENDER")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mail_from: Option<Sender>,
+
+    /// Letters that the mail server takes in a minute [default: 600].
+    #[arg(long, env = "TACIT_MAILS_PER_MINUTE", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mails_per_minute: Option<u32>,
+
+    /// Where customers may ask: an e-mail address or a page, on each letter.
+    #[arg(long, env = "TACIT_CONTACT", value_name = "ADDRESS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    contact: Option<Contact>,
+
+    /// Where customers find the site, such as https://vpn.example.org.
+    #[arg(long, env = "TACIT_SITE_URL", value_name = "URL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    site_url: Option<SiteUrl>,
 
     /// What the log on stderr shows [default: info].
     #[arg(long, env = "TACIT_LOG", value_name = "LEVEL")]
@@ -282,6 +353,24 @@ pub(crate) struct Settings {
     pub(crate) keep_archive: u32,
     /// Days that entries of the staff log and the disclosure register are kept.
     pub(crate) keep_records: u32,
+    /// Mail server, if the operator named one.
+    pub(crate) mail_server: Option<Endpoint>,
+    /// How the way there is protected.
+    pub(crate) mail_tls: MailTls,
+    /// Certificate that its own must be signed by, if not one of the system's.
+    pub(crate) mail_ca: Option<PathBuf>,
+    /// Name to log in to it with.
+    pub(crate) mail_user: Option<String>,
+    /// File of the password to log in to it with.
+    pub(crate) mail_password_file: Option<PathBuf>,
+    /// Whom letters are from.
+    pub(crate) mail_from: Option<Sender>,
+    /// Letters that it takes in a minute.
+    pub(crate) mails_per_minute: u32,
+    /// Where customers may ask.
+    pub(crate) contact: Option<Contact>,
+    /// Where customers find the site.
+    pub(crate) site_url: Option<SiteUrl>,
     /// What the log shows.
     pub(crate) log: LogLevel,
 }
@@ -315,6 +404,15 @@ impl Default for Settings {
             keep_sessions: 30,
             keep_archive: 365,
             keep_records: 1095,
+            mail_server: None,
+            mail_tls: MailTls::Starttls,
+            mail_ca: None,
+            mail_user: None,
+            mail_password_file: None,
+            mail_from: None,
+            mails_per_minute: 600,
+            contact: None,
+            site_url: None,
             log: LogLevel::Info,
         }
     }
@@ -348,6 +446,7 @@ impl Settings {
     fn check(&self) -> anyhow::Result<()> {
         self.check_listen()?;
         self.check_tunnel()?;
+        self.check_mail()?;
         ensure!(
             (1..=MAX_WORKERS).contains(&self.workers),
             "`workers` is {}, but must be 1 to {MAX_WORKERS}",
@@ -369,6 +468,33 @@ impl Settings {
         ensure!(
             self.listen.iter().all(|listen| listen.port() != 0),
             "`listen` has port 0; clients must know the port, so name one"
+        );
+        Ok(())
+    }
+
+    fn check_mail(&self) -> anyhow::Result<()> {
+        ensure!(
+            (1..=MAX_MAILS_PER_MINUTE).contains(&self.mails_per_minute),
+            "`mails-per-minute` is {}, but must be 1 to {MAX_MAILS_PER_MINUTE}",
+            self.mails_per_minute
+        );
+        ensure!(
+            self.mail_user.is_some() == self.mail_password_file.is_some(),
+            "`mail-user` and `mail-password-file` go together; set both or neither"
+        );
+        let Some(server) = &self.mail_server else { return Ok(()) };
+        for (key, is_set) in [
+            ("mail-from", self.mail_from.is_some()),
+            ("contact", self.contact.is_some()),
+            ("site-url", self.site_url.is_some()),
+        ] {
+            ensure!(is_set, "`mail-server` is set, so every letter needs `{key}`; set that too");
+        }
+        let host = server.host().trim_matches(['[', ']']);
+        let is_here = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+        ensure!(
+            self.mail_tls != MailTls::None || is_here,
+            "`mail-tls` is none, but `mail-server` is another machine; use starttls or tls"
         );
         Ok(())
     }
@@ -498,6 +624,14 @@ mod tests {
             "tunnel-v6 = \"fd00::1/64\"",
             "allow-private = [\"10.0.0.1/8\"]",
             "endpoint = \"two words\"",
+            "mails-per-minute = 0",
+            "mail-user = \"tacit\"",
+            "mail-server = \"mail.example.org\"",
+            "mail-from = \"vpn@example.org\\r\\nBcc: x@example.org\"",
+            "contact = \"ask us\"",
+            "site-url = \"http://example.org\"",
+            "mail-server = \"mail.example.org\"\nmail-tls = \"none\"\nmail-from = \"vpn@example.org\"\n\
+             contact = \"help@example.org\"\nsite-url = \"https://example.org\"",
         ];
         for toml in broken {
             let refusal = refusal(toml);

@@ -28,6 +28,16 @@ impl Endpoint {
         Self { host: bracketed(ip), port: None }
     }
 
+    /// The host, an IPv6 address in brackets.
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port that the operator named.
+    pub(crate) fn port(&self) -> Option<u16> {
+        self.port
+    }
+
     /// The endpoint as `host:port`, with `port` where none was named.
     pub(crate) fn with_port(&self, port: u16) -> String {
         format!("{}:{}", self.host, self.port.unwrap_or(port))

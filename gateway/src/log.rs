@@ -170,6 +170,47 @@ pub(crate) fn data_key_not_changed(problem: &dyn Display, wait: Duration) {
     error!(error = %problem, seconds = wait.as_secs(), "not all is sealed with the new data key; trying again");
 }
 
+/// The mail server's name is not known; letters wait until a start that knows it.
+pub(crate) fn mail_server_unknown(problem: &dyn Display) {
+    warn!(error = %problem, "`mail-server` cannot be looked up; letters wait until the gateway is started again");
+}
+
+/// A letter that a change of an account asks for could not be queued.
+pub(crate) fn letter_not_queued(problem: &dyn Display) {
+    error!(error = %problem, "the customer is not told of a change of their account");
+}
+
+/// Letters cannot be sent for now.
+pub(crate) fn mail_failing(problem: &dyn Display) {
+    warn!(error = %problem, "letters cannot be sent; trying again");
+}
+
+/// Letters can be sent again.
+pub(crate) fn mail_works_again() {
+    info!("letters can be sent again");
+}
+
+/// Nobody knows whether the mail server has these letters.
+pub(crate) fn letters_in_doubt(rows: u64) {
+    warn!(
+        rows,
+        "nobody knows whether the mail server has these letters; `tacit notice list` says what to do"
+    );
+}
+
+/// Changed rules come later than on their date for these customers.
+pub(crate) fn customers_told_late(rows: u64) {
+    warn!(
+        rows,
+        "these customers were not told of changed rules in time; for them the change comes 14 days after the letter"
+    );
+}
+
+/// Acceptances and missing letters could not be looked for.
+pub(crate) fn rules_not_looked_after(problem: &dyn Display) {
+    error!(error = %problem, "who accepted the rules, and who must be told, is not written yet; trying again");
+}
+
 /// Somebody with access to the admin socket changed something.
 pub(crate) fn changed(action: &'static str, uid: u32) {
     info!(action, uid, "changed by the operator");

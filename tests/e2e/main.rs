@@ -14,6 +14,7 @@ mod host;
 mod hostile;
 mod isolation;
 mod lab_check;
+mod letters;
 mod many;
 mod memory;
 mod metrics;

@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 use crate::{
     AccountId, Confirmation, Store, StoreError,
     personal::{EMAIL, PENDING_EMAIL},
+    rules::Date,
     times::{read_time, rfc3339},
 };
 
@@ -48,6 +49,7 @@ pub struct Export {
     sessions: Vec<SessionPart>,
     consents: Vec<ConsentPart>,
     former_values: Vec<FormerPart>,
+    rules: Vec<RulesPart>,
     #[serde(skip_serializing_if = "Option::is_none")]
     disclosures: Option<Vec<DisclosurePart>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -94,6 +96,14 @@ struct FormerPart {
 }
 
 #[derive(Serialize)]
+struct RulesPart {
+    version: i64,
+    letter_written_at: Option<String>,
+    letter_sent_at: Option<String>,
+    accepted_on: Option<String>,
+}
+
+#[derive(Serialize)]
 struct DisclosurePart {
     made_at: String,
     basis: &'static str,
@@ -108,6 +118,9 @@ struct StaffPart {
     verb: String,
     data: String,
 }
+
+/// A version, when its letter was written and sent, and when it was accepted.
+type RulesRow = (i64, Option<i64>, Option<i64>, Option<i64>);
 
 type AccountRow = (Vec<u8>, String, i64, Option<i64>, i64);
 
@@ -148,6 +161,7 @@ impl Store {
             sessions: self.session_parts(account).await?,
             consents: self.consent_parts(account).await?,
             former_values: self.former_parts(account).await?,
+            rules: self.rules_parts(account).await?,
             disclosures: match for_customer {
                 true => Some(self.disclosure_parts(account, now).await?),
                 false => None,
@@ -226,6 +240,28 @@ impl Store {
             keep_until: rfc3339(former.keep_until),
         };
         Ok(values.map(part).collect())
+    }
+
+    async fn rules_parts(&self, account: AccountId) -> Result<Vec<RulesPart>, StoreError> {
+        let rows: Vec<RulesRow> = sqlx::query_as(
+            "SELECT rules.version, letters.queued_at,
+                CASE WHEN letters.state = 'sent' THEN letters.state_since END, accepted.accepted_on
+             FROM rules
+             LEFT JOIN letters ON letters.rules_version = rules.version AND letters.account_id = $1
+             LEFT JOIN rules_acceptances AS accepted
+                ON accepted.version = rules.version AND accepted.account_id = $1
+             WHERE letters.id IS NOT NULL OR accepted.version IS NOT NULL ORDER BY rules.version",
+        )
+        .bind(account.0)
+        .fetch_all(self.reader())
+        .await?;
+        let part = |(version, written_at, sent_at, accepted_on): RulesRow| RulesPart {
+            version,
+            letter_written_at: written_at.map(|at| rfc3339(read_time(at))),
+            letter_sent_at: sent_at.map(|at| rfc3339(read_time(at))),
+            accepted_on: accepted_on.map(|on| Date(read_time(on)).to_string()),
+        };
+        Ok(rows.into_iter().map(part).collect())
     }
 
     async fn disclosure_parts(

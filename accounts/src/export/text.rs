@@ -49,6 +49,19 @@ pub(super) fn render(export: &Export) -> Zeroizing<String> {
             former.kind, former.value, former.reason, former.archived_at, former.keep_until
         )
     });
+    page.list("Privacy rules", &export.rules, |rules| {
+        let letter = rules.letter_written_at.as_ref().map(|written| match &rules.letter_sent_at {
+            Some(sent) => format!(", letter sent {sent}"),
+            None => format!(", letter written {written} and not sent"),
+        });
+        let accepted = rules.accepted_on.as_ref().map(|on| format!(", accepted by use on {on}"));
+        format!(
+            "version {}{}{}",
+            rules.version,
+            letter.unwrap_or_default(),
+            accepted.unwrap_or_default()
+        )
+    });
     if let Some(disclosures) = &export.disclosures {
         page.list("Disclosures", disclosures, |disclosure| {
             format!(

@@ -9,8 +9,10 @@ mod devices;
 mod inventory;
 mod opening;
 mod people;
+mod post;
 mod reseal;
 mod retention;
+mod rules;
 mod sealing;
 mod sessions;
 
@@ -49,6 +51,19 @@ impl Fixture {
         add_account(&self.store, "ann@example.org").await
     }
 
+    /// Changes the database behind the store's back.
+    async fn execute(&self, sql: &str) {
+        let statement = sqlx::query(sqlx::AssertSqlSafe(sql.to_owned()));
+        statement.execute(&mut self.database().await).await.unwrap();
+    }
+
+    /// How many rows a table has.
+    async fn count(&self, table: &str) -> i64 {
+        let sql = format!("SELECT COUNT(*) FROM {table}");
+        let count = sqlx::query_scalar(sqlx::AssertSqlSafe(sql));
+        count.fetch_one(&mut self.database().await).await.unwrap()
+    }
+
     /// The store as any SQLite program sees it.
     async fn database(&self) -> SqliteConnection {
         SqliteConnectOptions::new().filename(&self.path).connect().await.unwrap()
@@ -69,7 +84,11 @@ fn pool(v4: &str, v6: &str) -> TunnelPool {
 }
 
 async fn add_account(store: &Store, email: &str) -> AccountId {
-    store.add_account(&self::email(email), Confirmation::OfAge, None, NOW).await.unwrap().id
+    add_account_at(store, email, NOW).await
+}
+
+async fn add_account_at(store: &Store, email: &str, now: UnixSeconds) -> AccountId {
+    store.add_account(&self::email(email), Confirmation::OfAge, None, now).await.unwrap().id
 }
 
 async fn add_device(store: &Store, account: AccountId, name: &str) -> Result<Device, StoreError> {

@@ -8,10 +8,11 @@ use crate::{
     retention::{found, heads, many_sessions},
 };
 
-const SEALED: [&str; 4] = [
+const SEALED: [&str; 5] = [
     "SELECT email FROM accounts",
     "SELECT preshared_key FROM devices",
     "SELECT connecting_ip FROM sessions",
+    "SELECT content FROM letters WHERE content IS NOT NULL",
     "SELECT check_value FROM data_keys",
 ];
 
@@ -42,6 +43,7 @@ async fn reopen(fixture: Fixture, keys: DataKeys) -> Result<Fixture, StoreError>
 async fn nothing_of_the_former_key_is_in_the_files_afterwards() {
     let fixture = Fixture::new().await;
     many_sessions(&fixture, 1200).await;
+    fixture.store.post_trial(&email("boss@example.org"), NOW).await.unwrap();
     let old = all_heads(&fixture).await;
     let hashes: Vec<Vec<u8>> = sqlx::query_scalar("SELECT email_hash FROM accounts")
         .fetch_all(&mut fixture.database().await)
@@ -55,8 +57,8 @@ async fn nothing_of_the_former_key_is_in_the_files_afterwards() {
     let (_, new) = begin(&fixture).await;
     let progress = Progress::default();
     fixture.store.seal_anew(&progress).await.unwrap();
-    // 1,200 sessions, 5 devices, an account, and the states of two chains.
-    assert_eq!(progress.counts(), (1208, 1208));
+    // 1,200 sessions, 5 devices, an account, the states of two chains, and a letter.
+    assert_eq!(progress.counts(), (1209, 1209));
     assert_eq!(found(fixture._dir.path(), &old), 0, "old ciphertext is in the files");
     let old_hashes: HashSet<_> = hashes.into_iter().map(|hash| hash[..29].to_vec()).collect();
     assert_eq!(found(fixture._dir.path(), &old_hashes), 0, "an old hash is in the files");

@@ -212,6 +212,7 @@ impl Answer for Purge {
             accounts: rows.accounts,
             staff_entries: rows.staff_entries,
             disclosures: rows.disclosures,
+            letters: rows.letters,
         })
     }
 }

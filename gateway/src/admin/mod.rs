@@ -9,6 +9,7 @@ pub(crate) mod caller;
 pub(crate) mod client;
 pub(crate) mod people;
 pub(crate) mod records;
+pub(crate) mod rules;
 pub(crate) mod server;
 pub(crate) mod socket;
 
@@ -101,6 +102,21 @@ requests! {
     RotateDataKey {} "/key/rotate" -> DataKeyStatus;
     /// Asks which data key is in use, and how far a change of it is.
     ShowDataKey {} "/key/show" -> DataKeyStatus;
+    /// Publishes a version of the privacy rules.
+    PublishRules { text: String, effective: String, minor: bool, summary: Option<String> }
+        "/rules/publish" -> rules::Version;
+    /// Lists all versions of the privacy rules.
+    ListRules {} "/rules/list" -> Vec<rules::Version>;
+    /// Shows the words of a version, or of the one in force.
+    ShowRules { version: Option<i64> } "/rules/show" -> rules::VersionWithText;
+    /// Asks how the letters are that tell of rules.
+    ListNotices {} "/notice/list" -> rules::Notices;
+    /// Has letters sent that were put off or refused.
+    RetryNotices {} "/notice/retry" -> rules::Letters;
+    /// Settles a letter in doubt.
+    SettleNotice { letter: String, as_doubt: rules::Doubt } "/notice/settle" -> rules::Letters;
+    /// Sends a letter to try the mail server.
+    TryMail { to: String } "/notice/try" -> rules::Letters;
     /// Asks how long sessions are kept, and whether that holds.
     ShowRetention {} "/retention" -> Retention;
 }
@@ -377,6 +393,8 @@ pub(crate) struct Purged {
     pub(crate) staff_entries: u64,
     /// Entries of the disclosure register.
     pub(crate) disclosures: u64,
+    /// Letters that nobody waits for any more.
+    pub(crate) letters: u64,
 }
 
 /// How long sessions are kept.

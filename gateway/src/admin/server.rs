@@ -20,9 +20,10 @@ use tokio::net::UnixListener;
 
 pub(crate) use super::caller::Caller;
 use super::{
-    AddAccount, AddDevice, ListAccounts, ListDevices, ListSessions, ListStaleAddresses, Purge,
-    Refusal, RemoveDevice, Request, RotateDataKey, RotateDevice, ShowAccount, ShowAuditFacts,
-    ShowDataKey, ShowRetention, ShowStatus,
+    AddAccount, AddDevice, ListAccounts, ListDevices, ListNotices, ListRules, ListSessions,
+    ListStaleAddresses, PublishRules, Purge, Refusal, RemoveDevice, Request, RetryNotices,
+    RotateDataKey, RotateDevice, SettleNotice, ShowAccount, ShowAuditFacts, ShowDataKey,
+    ShowRetention, ShowRules, ShowStatus, TryMail,
 };
 use super::{
     people::{
@@ -141,6 +142,13 @@ fn router() -> Router<Arc<Gateway>> {
         .route(VerifyRecords::PATH, post(handle::<VerifyRecords>))
         .route(MakeDisclosure::PATH, post(handle::<MakeDisclosure>))
         .route(ListDisclosures::PATH, post(handle::<ListDisclosures>))
+        .route(PublishRules::PATH, post(handle::<PublishRules>))
+        .route(ListRules::PATH, post(handle::<ListRules>))
+        .route(ShowRules::PATH, post(handle::<ShowRules>))
+        .route(ListNotices::PATH, post(handle::<ListNotices>))
+        .route(RetryNotices::PATH, post(handle::<RetryNotices>))
+        .route(SettleNotice::PATH, post(handle::<SettleNotice>))
+        .route(TryMail::PATH, post(handle::<TryMail>))
         .fallback(|| async {
             Refused {
                 status: StatusCode::NOT_FOUND,

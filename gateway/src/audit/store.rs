@@ -110,7 +110,14 @@ fn judge_schema(inspection: &Inspection, finding: &mut Finding) {
 
 fn judge_retention(past: PastItsTime, days: u32, finding: &mut Finding) {
     let PastItsTime {
-        sessions, former_numbers, quarantines, archived, unconfirmed, accounts, ..
+        sessions,
+        former_numbers,
+        quarantines,
+        archived,
+        unconfirmed,
+        accounts,
+        letters,
+        ..
     } = past;
     let ago = format!("more than {days} days, and one until the purge, ago");
     finding.expect(sessions == 0, format!("{sessions} sessions ended {ago}"));
@@ -130,6 +137,10 @@ fn judge_retention(past: PastItsTime, days: u32, finding: &mut Finding) {
             "{archived} former values, {unconfirmed} unconfirmed addresses and {accounts} cancelled accounts were to be \
              removed more than a day ago"
         ),
+    );
+    finding.expect(
+        letters == 0,
+        format!("{letters} letters with addresses were given up more than a day ago"),
     );
 }
 
@@ -232,6 +243,7 @@ mod tests {
         assert_eq!(judged(PastItsTime { former_numbers: 1, ..nothing }), Verdict::Fail);
         assert_eq!(judged(PastItsTime { quarantines: 1, ..nothing }), Verdict::Fail);
         assert_eq!(judged(PastItsTime { archived: 1, ..nothing }), Verdict::Fail);
+        assert_eq!(judged(PastItsTime { letters: 1, ..nothing }), Verdict::Fail);
     }
 
     #[test]

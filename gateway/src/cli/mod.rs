@@ -9,10 +9,12 @@ mod disclosure;
 mod forwarder;
 mod inventory;
 mod key;
+mod notice;
 mod password;
 mod print;
 mod private_output;
 mod prove;
+mod rules;
 mod session;
 mod staff;
 mod starter;
@@ -33,8 +35,10 @@ use self::{
     forwarder::ForwarderArguments,
     inventory::InventoryArguments,
     key::KeyVerb,
+    notice::NoticeVerb,
     print::Printable,
     prove::ProveArguments,
+    rules::RulesVerb,
     session::SessionVerb,
     staff::StaffVerb,
     starter::StarterArguments,
@@ -154,6 +158,24 @@ A second gateway on the same machine, with tunnel networks of its own:
     )]
     Key(KeyVerb),
 
+    /// Publish and look at the privacy rules.
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  tacit rules publish rules.md --effective 2026-03-01
+  tacit rules list"
+    )]
+    Rules(RulesVerb),
+
+    /// Look after the letters that tell customers of changed rules.
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  tacit notice list --wait
+  tacit notice retry"
+    )]
+    Notice(NoticeVerb),
+
     /// Show every field of the store: what it is, why it may be kept, whether it is sealed, how long it stays.
     Inventory(InventoryArguments),
 
@@ -267,6 +289,8 @@ fn ask_gateway(places: &Places, verb: Verb) -> anyhow::Result<()> {
                 Verb::Key(verb) => key::run(&gateway, verb).await,
                 Verb::Code(verb) => code::run(&gateway, verb).await,
                 Verb::Disclosure(verb) => disclosure::run(&gateway, verb).await,
+                Verb::Rules(verb) => rules::run(&gateway, verb).await,
+                Verb::Notice(verb) => notice::run(&gateway, verb).await,
                 Verb::Run(_)
                 | Verb::Staff(_)
                 | Verb::Inventory(_)

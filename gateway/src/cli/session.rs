@@ -62,6 +62,7 @@ fn purged_text(purged: &Purged) -> String {
         ("cancelled accounts", purged.accounts.to_string()),
         ("staff log entries", purged.staff_entries.to_string()),
         ("disclosures", purged.disclosures.to_string()),
+        ("letters never sent", purged.letters.to_string()),
     ]);
     let outcome = match purged.removed {
         true => "removed from the store and the bytes of its files",

@@ -18,8 +18,10 @@ mod leak;
 mod limits;
 mod link;
 mod lookup;
+mod mail;
 mod networks;
 mod outbox;
+pub(crate) mod post;
 pub(crate) mod retention;
 mod seal;
 mod service_ends;
@@ -40,7 +42,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use parking_lot::Mutex;
-use tacit_accounts::{Deed, Door, RemovedDevice, Store, StoreError, TunnelPool};
+use tacit_accounts::{Deed, Door, RemovedDevice, Store, StoreError, TunnelPool, post::Mail};
 use tacit_keys::{DataKeys, PrivateKey, PublicKey, gateway_key};
 use tacit_messages::{DeviceId, UnixSeconds, clock::Instant};
 use tokio::{
@@ -59,6 +61,7 @@ use self::{
     hearing::Hearing,
     key_rotation::KeyRotation,
     outbox::Outbox,
+    post::Post,
     retention::DAY,
     seal::Seal,
     session_writer::SessionWriter,
@@ -112,6 +115,8 @@ pub(crate) struct Gateway {
     pub(crate) door: Arc<Door>,
     /// Which groups may do what at the admin socket.
     pub(crate) roles: Roles,
+    /// Who sends letters.
+    pub(crate) post: Arc<Post>,
     outbox: Arc<Outbox>,
     departures: Arc<Mutex<Departures>>,
     /// The settings file, as it was at the start.
@@ -163,7 +168,9 @@ pub(crate) fn run(settings: Settings, config: ConfigFile) -> anyhow::Result<()> 
         let runtime = runtime::Builder::new_current_thread().enable_all().build();
         runtime.context("starting")?.block_on(Prepared::as_root(settings, user))?
     };
-    let _seal = Seal::apply(user, &prepared.settings.data_dir, &prepared.settings.listen)?;
+    let settings = &prepared.settings;
+    let ports: Vec<u16> = mail::port(settings).into_iter().collect();
+    let _seal = Seal::apply(user, &settings.data_dir, &settings.listen, &ports)?;
     prepared.data_dir.check_reachable(user)?;
     runtime::Builder::new_multi_thread()
         .enable_all()
@@ -184,6 +191,7 @@ struct Prepared {
     socket: AdminSocket,
     metrics: Option<TcpListener>,
     roles: Roles,
+    mail: Option<Mail>,
     starter: StarterProcess,
 }
 
@@ -193,6 +201,7 @@ impl Prepared {
         let host_settings = host_settings(&settings, networks);
         preflight(&host_settings).await?;
         let metrics = metrics::listen(&settings)?;
+        let mail = mail::prepare(&settings)?;
         let data_dir = DataDir::take(&settings.data_dir)?;
         let data_keys =
             data_key::load_or_create(&data_key::path(&settings), &data_dir.store_path())?;
@@ -211,6 +220,7 @@ impl Prepared {
             socket,
             metrics,
             roles: Roles::of_host(),
+            mail,
             starter,
         })
     }
@@ -224,6 +234,7 @@ impl Prepared {
         let starter = starter_process.listen().context("listening to the starter")?;
         let starter_gone = starter.gone();
         let store = open_store(&settings, networks, &data_dir, data_keys).await?;
+        let post = Post::new(store.clone(), self.mail);
         let key_path = data_key::path(&settings);
         let key_rotation = KeyRotation::start(key_path, settings.data_dir.clone(), store.clone());
         let least_sessions = settings.metrics_least_sessions;
@@ -237,6 +248,7 @@ impl Prepared {
             key_rotation,
             door: Door::new(),
             roles: self.roles,
+            post,
             outbox: Arc::new(Outbox::default()),
             departures: Arc::default(),
             config,
@@ -333,6 +345,7 @@ impl Running {
         let alive = note_alive(store.clone());
         let ending = service_ends::start(Arc::clone(&gateway));
         let purging = retention::start(store.clone(), Arc::clone(&gateway.settings));
+        let posting = gateway.post.start();
         let cleaning = clean_departed(store.clone(), Arc::clone(&supervisor.hearing.departures));
         let mut late = stop.clone();
         tokio::select! {
@@ -346,6 +359,7 @@ impl Running {
         cleaning.abort();
         purging.abort();
         ending.abort();
+        posting.iter().for_each(JoinHandle::abort);
         supervisor.hearing.sessions.finish(STOP_PATIENCE).await;
         if let Err(error) = store.alive(UnixSeconds::now()).await {
             log::alive_not_written(&error);
@@ -402,7 +416,9 @@ async fn open_store(
     if rows > 0 {
         log::open_sessions_closed(rows);
     }
-    store.alive(UnixSeconds::now()).await?;
+    let now = UnixSeconds::now();
+    store.alive(now).await?;
+    store.publish_default_rules(now).await?;
     Ok(store)
 }
 

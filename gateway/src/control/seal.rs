@@ -13,8 +13,8 @@ use std::{
 };
 
 use landlock::{
-    ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, RulesetError,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath,
+    Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError,
 };
 use rustix::{
     fs::{Mode, OFlags, open},
@@ -34,7 +34,8 @@ pub(crate) struct Seal {
 }
 
 impl Seal {
-    /// Seals this process, whose only thread must be the calling one, or become so within a moment.
+    /// Seals this process, whose only thread must be the calling one, or become so within a moment. By TCP it can
+    /// connect to `ports` alone.
     ///
     /// # Errors
     /// [`SealError`] with the first part that the kernel refused; the process must not go on then.
@@ -42,12 +43,18 @@ impl Seal {
         user: User,
         data_dir: &Path,
         listen: &[SocketAddr],
+        ports: &[u16],
     ) -> Result<Self, SealError> {
-        apply(user, data_dir, listen).map_err(|failure| SealError::new("control", failure))
+        apply(user, data_dir, listen, ports).map_err(|failure| SealError::new("control", failure))
     }
 }
 
-fn apply(user: User, data_dir: &Path, listen: &[SocketAddr]) -> Result<Seal, Failure> {
+fn apply(
+    user: User,
+    data_dir: &Path,
+    listen: &[SocketAddr],
+    ports: &[u16],
+) -> Result<Seal, Failure> {
     part(SealPart::Limits, seal::be_alone)?;
     let places = part(SealPart::Landlock, || places(data_dir))?;
     let kept = kept(listen);
@@ -57,7 +64,7 @@ fn apply(user: User, data_dir: &Path, listen: &[SocketAddr]) -> Result<Seal, Fai
     part(SealPart::User, || rights::become_user(user.user, user.group))?;
     part(SealPart::Capabilities, || rights::keep_only(kept))?;
     part(SealPart::Dumps, seal::keep_out_of_dumps)?;
-    part(SealPart::Landlock, || deny_all_but(&places))?;
+    part(SealPart::Landlock, || deny_all_but(&places, ports))?;
     for program in calls::programs_for_control() {
         part(SealPart::SystemCalls, || filter::hold_to(program).map_err(errno))?;
     }
@@ -98,7 +105,9 @@ fn places(data_dir: &Path) -> rustix::io::Result<Vec<(OwnedFd, BitFlags<AccessFs
     opened.filter(|place| !matches!(place, Err(Errno::NOENT))).collect()
 }
 
-fn deny_all_but(places: &[(OwnedFd, BitFlags<AccessFs>)]) -> rustix::io::Result<()> {
+fn deny_all_but(places: &[(OwnedFd, BitFlags<AccessFs>)], ports: &[u16]) -> rustix::io::Result<()> {
+    let reachable =
+        ports.iter().map(|port| Ok::<_, RulesetError>(NetPort::new(*port, AccessNet::ConnectTcp)));
     let rules = places
         .iter()
         .map(|(place, access)| Ok::<_, RulesetError>(PathBeneath::new(place.as_fd(), *access)));
@@ -108,7 +117,11 @@ fn deny_all_but(places: &[(OwnedFd, BitFlags<AccessFs>)]) -> rustix::io::Result<
             .handle_access(AccessFs::from_all(ABI::V1))?
             .set_compatibility(CompatLevel::BestEffort)
             .handle_access(AccessFs::from_all(ABI::V9))?;
-        seal::without_networks(ruleset)?.create()?.add_rules(rules)?.restrict_self()?;
+        seal::without_networks(ruleset)?
+            .create()?
+            .add_rules(rules)?
+            .add_rules(reachable)?
+            .restrict_self()?;
         Ok(())
     };
     denied().map_err(|error| landlock_error::errno(&error))

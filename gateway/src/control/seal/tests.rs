@@ -21,6 +21,11 @@ const USER: User = User { user: 65_528, group: 65_527 };
 
 /// Runs `work` in a child process that is sealed as control is, with a data directory; `work` must not panic.
 fn sealed(listen: &str, work: impl FnOnce(&Path)) {
+    sealed_with_ports(listen, &[], work);
+}
+
+/// The same, with TCP ports that can be reached.
+fn sealed_with_ports(listen: &str, ports: &[u16], work: impl FnOnce(&Path)) {
     let data_dir = tempfile::tempdir().unwrap();
     fs::write(data_dir.path().join("gateway.key"), "key").unwrap();
     for path in [data_dir.path(), &data_dir.path().join("gateway.key")] {
@@ -28,7 +33,7 @@ fn sealed(listen: &str, work: impl FnOnce(&Path)) {
     }
     in_child(|| {
         let listen = [listen.parse().unwrap()];
-        let _seal = Seal::apply(USER, data_dir.path(), &listen).unwrap();
+        let _seal = Seal::apply(USER, data_dir.path(), &listen, ports).unwrap();
         work(data_dir.path());
     });
 }
@@ -244,6 +249,17 @@ fn networks_are_udp_and_sockets_that_are_there_already() {
 }
 
 #[test]
+fn tcp_reaches_the_ports_of_the_settings_and_no_other() {
+    let listeners = [0, 1].map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+    let [mail, other] = listeners.each_ref().map(|listener| listener.local_addr().unwrap());
+    sealed_with_ports("0.0.0.0:51820", &[mail.port()], |_| {
+        TcpStream::connect(mail).unwrap();
+        assert_refused("another port", TcpStream::connect(other), libc::EACCES);
+        assert_refused("listening", TcpListener::bind("127.0.0.1:0"), libc::EACCES);
+    });
+}
+
+#[test]
 fn user_is_the_dedicated_one_with_one_capability() {
     sealed("0.0.0.0:51820", |_| {
         assert_eq!((getuid().as_raw(), getgid().as_raw()), (USER.user, USER.group));
@@ -274,7 +290,7 @@ fn process_with_another_thread_is_not_sealed() {
                 std::thread::park()
             }
         });
-        let error = Seal::apply(USER, data_dir.path(), &[]).err().unwrap();
+        let error = Seal::apply(USER, data_dir.path(), &[], &[]).err().unwrap();
         assert_eq!(error.part, SealPart::Limits);
         assert!(getuid().is_root());
     });
