@@ -60,8 +60,9 @@ impl Password {
     /// # Errors
     /// [`PasswordError::Weak`] with a hint how to make it better.
     pub fn check_strength(&self, known: &[&str]) -> Result<(), PasswordError> {
+        let separators = |c: char| !c.is_alphanumeric();
         let parts: Vec<&str> =
-            known.iter().flat_map(|text| text.split(|c: char| !c.is_alphanumeric())).collect();
+            known.iter().flat_map(|text| text.split('@').chain(text.split(separators))).collect();
         let guessed = zxcvbn::zxcvbn(&self.0, &[known, &parts[..]].concat());
         if guessed.score() >= zxcvbn::Score::Three {
             return Ok(());
