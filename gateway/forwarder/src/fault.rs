@@ -18,6 +18,7 @@ const SOURCE_FILES: &[&str] = &[
     "inbound.rs",
     "inbox.rs",
     "indices.rs",
+    "leak.rs",
     "lib.rs",
     "link.rs",
     "lookups.rs",
