@@ -40,7 +40,7 @@ impl Descriptors {
 #[must_use]
 pub fn allowed(descriptors: &Descriptors) -> Vec<Rule> {
     let Descriptors { link, wake, tun, udp } = descriptors;
-    vec![
+    let mut rules = vec![
         on(libc::SYS_writev, tun),
         on(libc::SYS_sendmsg, udp),
         on(libc::SYS_sendto, &[*link]),
@@ -64,7 +64,19 @@ pub fn allowed(descriptors: &Descriptors) -> Vec<Rule> {
         any(libc::SYS_sigaltstack),
         any(libc::SYS_munmap),
         any(libc::SYS_exit_group),
-    ]
+    ];
+    if cfg!(debug_assertions) {
+        rules.push(asking_whether_open(*link));
+    }
+    rules
+}
+
+/// What the standard library of a debug build asks before it closes a descriptor.
+fn asking_whether_open(descriptor: RawFd) -> Rule {
+    let mut rule = on(libc::SYS_fcntl, &[descriptor]);
+    let question = libc::F_GETFD.cast_unsigned();
+    rule.demands.push(Demand { argument: 1, values: Values::Within(vec![question..=question]) });
+    rule
 }
 
 fn any(call: libc::c_long) -> Rule {

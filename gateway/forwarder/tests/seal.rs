@@ -7,8 +7,9 @@ use std::{
     fs,
     hash::RandomState,
     io::IoSlice,
+    mem::ManuallyDrop,
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
     path::Path,
     process::Command,
     sync::Barrier,
@@ -88,7 +89,8 @@ fn in_child(work: impl FnOnce() -> i32) -> WaitStatus {
 /// Runs `work` in a child process that is sealed as a forwarder is.
 fn sealed(work: impl FnOnce(&Given) -> i32) -> WaitStatus {
     in_child(|| {
-        let given = Given::new();
+        // Closing these is forbidden too, and would hide what became of `work`.
+        let given = ManuallyDrop::new(Given::new());
         let seal = Seal::begin().expect("beginning the seal");
         settle();
         seal.without_rights(|| ()).expect("dropping a thread's rights");
@@ -259,9 +261,19 @@ fn bytes_leave_by_the_calls_meant_for_a_descriptor_only() {
 }
 
 #[test]
+fn link_to_control_can_be_closed_at_the_end() {
+    let status = sealed(|given| {
+        // SAFETY: nobody closes it again.
+        drop(unsafe { OwnedFd::from_raw_fd(given.link.0.as_raw_fd()) });
+        DONE
+    });
+    assert_eq!(status.exit_status(), Some(DONE), "{status:?}");
+}
+
+#[test]
 fn other_threads_are_held_too() {
     let status = in_child(|| {
-        let given = Given::new();
+        let given = ManuallyDrop::new(Given::new());
         let seal = Seal::begin().expect("beginning the seal");
         let gate: &'static Barrier = Box::leak(Box::new(Barrier::new(2)));
         let thread = move || {
