@@ -35,8 +35,8 @@ impl Inspection {
 
     /// Looks into the store in `path`, and changes nothing.
     ///
-    /// Past their time are sessions that ended at `latest_end` or before with what was kept for them only, and
-    /// quarantines that were over at `latest_quarantine`.
+    /// Past their time are sessions that ended at `latest_end` or before with what was kept for them only, what was
+    /// over at `latest_quarantine`, and entries of the staff log and the disclosure register up to `latest_record`.
     ///
     /// # Errors
     /// [`StoreError::Database`]
@@ -44,6 +44,7 @@ impl Inspection {
         path: &Path,
         latest_end: UnixSeconds,
         latest_quarantine: UnixSeconds,
+        latest_record: UnixSeconds,
     ) -> Result<Self, StoreError> {
         let options = SqliteConnectOptions::new()
             .filename(path)
@@ -51,7 +52,7 @@ impl Inspection {
             .busy_timeout(BUSY_TIMEOUT)
             .disable_statement_logging();
         let mut connection = options.connect().await?;
-        let looked = look(&mut connection, latest_end, latest_quarantine).await;
+        let looked = look(&mut connection, latest_end, latest_quarantine, latest_record).await;
         let _ = connection.close().await;
         Ok(looked?)
     }
@@ -61,6 +62,7 @@ async fn look(
     connection: &mut SqliteConnection,
     latest_end: UnixSeconds,
     latest_quarantine: UnixSeconds,
+    latest_record: UnixSeconds,
 ) -> Result<Inspection, sqlx::Error> {
     let columns: Vec<(String, String)> = sqlx::query_as(
         "SELECT tables.name, columns.name FROM sqlite_schema AS tables, pragma_table_xinfo(tables.name) AS columns
@@ -73,7 +75,7 @@ async fn look(
             .fetch_all(&mut *connection)
             .await?;
     let past_its_time =
-        retention::count_past(&mut *connection, latest_end, latest_quarantine, UnixSeconds(0))
+        retention::count_past(&mut *connection, latest_end, latest_quarantine, latest_record)
             .await?;
     let columns = columns.into_iter().collect();
     Ok(Inspection { columns, programs, past_its_time })

@@ -46,6 +46,33 @@ impl PastItsTime {
     pub fn is_nothing(self) -> bool {
         self == Self::default()
     }
+
+    /// The rows of each table.
+    #[must_use]
+    pub fn by_table(self) -> [(&'static str, u64); 9] {
+        let Self {
+            sessions,
+            former_numbers,
+            quarantines,
+            archived,
+            unconfirmed,
+            accounts,
+            staff_entries,
+            disclosures,
+            letters,
+        } = self;
+        [
+            ("sessions", sessions),
+            ("rotated_devices", former_numbers),
+            ("freed_addresses", quarantines),
+            ("archive", archived),
+            ("pending_addresses", unconfirmed),
+            ("accounts", accounts),
+            ("staff_log", staff_entries),
+            ("disclosures", disclosures),
+            ("letters", letters),
+        ]
+    }
 }
 
 impl Store {
@@ -196,4 +223,19 @@ pub(crate) async fn count_past(
         disclosures: counted.7.unsigned_abs(),
         letters: counted.8.unsigned_abs(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inventory;
+
+    #[test]
+    fn every_table_that_is_kept_for_a_time_is_counted() {
+        let counted = PastItsTime::default().by_table().map(|(table, _)| table.to_owned());
+        for (table, columns) in inventory() {
+            let is_for_a_time = columns.values().any(|column| column.days.is_some());
+            assert!(!is_for_a_time || counted.contains(&table), "{table}");
+        }
+    }
 }

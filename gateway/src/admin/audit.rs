@@ -30,6 +30,8 @@ impl Answer for ShowAuditFacts {
             log: settings.log,
             metrics: gateway.metrics,
             keep_sessions: settings.keep_sessions,
+            keep_archive: settings.keep_archive,
+            keep_records: settings.keep_records,
             firewall: gateway.firewall.clone(),
             commit: program::COMMIT.into(),
         })

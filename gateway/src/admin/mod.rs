@@ -250,6 +250,10 @@ pub(crate) struct AuditFacts {
     pub(crate) metrics: Option<SocketAddr>,
     /// Days that a session is kept after its end.
     pub(crate) keep_sessions: u32,
+    /// Days that a former value is kept.
+    pub(crate) keep_archive: u32,
+    /// Days that entries of the staff log and the disclosure register are kept.
+    pub(crate) keep_records: u32,
     /// Fingerprint of the firewall table once it was set up.
     pub(crate) firewall: Option<String>,
     /// The commit that the program was built from.

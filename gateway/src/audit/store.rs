@@ -15,7 +15,7 @@ use super::{
     process::{Process, field},
     reading::{self, Reading, Unread},
 };
-use crate::admin::AuditFacts;
+use crate::{admin::AuditFacts, control::retention::DAY};
 
 /// The checks of this family.
 pub(super) static CHECKS: &[Check] = &[
@@ -27,11 +27,16 @@ pub(super) static CHECKS: &[Check] = &[
     },
     Check {
         id: "store-retention",
-        meaning: "No session is kept for longer than the operator says, nor what is kept only for sessions or for a time.",
-        by_hand: "sqlite3 -readonly {store} \"SELECT datetime(min(ended_at), 'unixepoch') FROM sessions; SELECT datetime(min(quarantined_until), 'unixepoch') FROM freed_addresses; SELECT former_id FROM rotated_devices WHERE former_id NOT IN (SELECT device_id FROM sessions)\"",
+        meaning: "Nothing that is kept for a time is kept for longer than the operator says: sessions, former values, unconfirmed addresses, letters, the staff log, the disclosure register, and what is there only for these.",
+        by_hand: "sqlite3 -readonly {store} \"SELECT datetime(min(ended_at), 'unixepoch') FROM sessions; SELECT datetime(min(quarantined_until), 'unixepoch') FROM freed_addresses; SELECT former_id FROM rotated_devices WHERE former_id NOT IN (SELECT device_id FROM sessions); SELECT datetime(min(keep_until), 'unixepoch') FROM archive; SELECT datetime(min(expires_at), 'unixepoch') FROM pending_addresses; SELECT datetime(min(queued_at), 'unixepoch') FROM letters WHERE rules_version IS NULL; SELECT datetime(min(at), 'unixepoch') FROM staff_log; SELECT datetime(min(at), 'unixepoch') FROM disclosures; SELECT id, datetime(cancelled_at, 'unixepoch') FROM accounts WHERE cancelled_at IS NOT NULL\"",
         judge: |evidence| {
             reading::judge(&evidence.store.inspection, |inspection, finding| {
-                judge_retention(inspection.past_its_time, evidence.facts.keep_sessions, finding);
+                let facts = &evidence.facts;
+                finding.pass(format!(
+                    "kept: sessions {} days, former values {}, records {}",
+                    facts.keep_sessions, facts.keep_archive, facts.keep_records
+                ));
+                judge_retention(inspection.past_its_time, finding);
             })
         },
     },
@@ -62,8 +67,8 @@ impl StoreFiles {
     }
 }
 
-/// Purging runs daily, so that a session may stay for a day more.
-const UNTIL_PURGED: Duration = Duration::from_secs(24 * 60 * 60);
+/// Purging runs daily, so that a row may stay for a day more.
+const UNTIL_PURGED: Duration = DAY;
 
 async fn inspect(facts: &AuditFacts, root: &Path) -> Reading<Inspection> {
     let path = &facts.store;
@@ -74,9 +79,10 @@ async fn inspect(facts: &AuditFacts, root: &Path) -> Reading<Inspection> {
     {
         return Err(unread(&"it is in another mount namespace; run this where the gateway runs"));
     }
-    let kept = Duration::from_secs(u64::from(facts.keep_sessions) * 24 * 60 * 60);
     let latest_quarantine = UnixSeconds::now().minus(UNTIL_PURGED);
-    Inspection::of(path, latest_quarantine.minus(kept), latest_quarantine)
+    let latest_end = latest_quarantine.minus(DAY * facts.keep_sessions);
+    let latest_record = latest_quarantine.minus(DAY * facts.keep_records);
+    Inspection::of(path, latest_end, latest_quarantine, latest_record)
         .await
         .map_err(|error| unread(&error))
 }
@@ -108,40 +114,11 @@ fn judge_schema(inspection: &Inspection, finding: &mut Finding) {
     }
 }
 
-fn judge_retention(past: PastItsTime, days: u32, finding: &mut Finding) {
-    let PastItsTime {
-        sessions,
-        former_numbers,
-        quarantines,
-        archived,
-        unconfirmed,
-        accounts,
-        letters,
-        ..
-    } = past;
-    let ago = format!("more than {days} days, and one until the purge, ago");
-    finding.expect(sessions == 0, format!("{sessions} sessions ended {ago}"));
-    finding.expect(
-        former_numbers == 0,
-        format!(
-            "{former_numbers} former numbers of devices are kept for sessions that ended {ago}"
-        ),
-    );
-    finding.expect(
-        quarantines == 0,
-        format!("{quarantines} quarantines of addresses were over more than a day ago"),
-    );
-    finding.expect(
-        archived + unconfirmed + accounts == 0,
-        format!(
-            "{archived} former values, {unconfirmed} unconfirmed addresses and {accounts} cancelled accounts were to be \
-             removed more than a day ago"
-        ),
-    );
-    finding.expect(
-        letters == 0,
-        format!("{letters} letters with addresses were given up more than a day ago"),
-    );
+fn judge_retention(past: PastItsTime, finding: &mut Finding) {
+    for (table, rows) in past.by_table() {
+        let text = format!("{table}: {rows} rows that were to go more than a day ago");
+        finding.expect(rows == 0, text);
+    }
 }
 
 /// A file and who may use it.
@@ -234,7 +211,7 @@ mod tests {
     fn row_past_its_time_is_a_violation() {
         let judged = |past| {
             let mut finding = Finding::default();
-            judge_retention(past, 30, &mut finding);
+            judge_retention(past, &mut finding);
             finding.verdict()
         };
         let nothing = PastItsTime::default();
@@ -244,6 +221,10 @@ mod tests {
         assert_eq!(judged(PastItsTime { quarantines: 1, ..nothing }), Verdict::Fail);
         assert_eq!(judged(PastItsTime { archived: 1, ..nothing }), Verdict::Fail);
         assert_eq!(judged(PastItsTime { letters: 1, ..nothing }), Verdict::Fail);
+        assert_eq!(judged(PastItsTime { unconfirmed: 1, ..nothing }), Verdict::Fail);
+        assert_eq!(judged(PastItsTime { accounts: 1, ..nothing }), Verdict::Fail);
+        assert_eq!(judged(PastItsTime { staff_entries: 1, ..nothing }), Verdict::Fail);
+        assert_eq!(judged(PastItsTime { disclosures: 1, ..nothing }), Verdict::Fail);
     }
 
     #[test]

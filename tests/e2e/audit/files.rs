@@ -56,6 +56,43 @@ fn store_that_holds_more_than_it_may_is_seen() {
              INSERT INTO rotated_devices (former_id, device_id) VALUES (4710, 4711)",
             "DELETE FROM rotated_devices WHERE former_id = 4710; DELETE FROM devices WHERE id = 4711",
         ),
+        (
+            "store-retention",
+            "INSERT INTO archive (id, account_id, kind, value, reason, archived_at, keep_until)
+             VALUES (4711, 1, 'e-mail', x'00', 'changed', 1, 2)",
+            "DELETE FROM archive WHERE id = 4711",
+        ),
+        (
+            "store-retention",
+            "INSERT INTO pending_addresses (id, token_hash, account_id, email, requested_at, expires_at)
+             VALUES (4711, zeroblob(32), 1, x'00', 1, 2)",
+            "DELETE FROM pending_addresses WHERE id = 4711",
+        ),
+        (
+            "store-retention",
+            "INSERT INTO accounts (id, email, email_hash, confirmation, created_at, cancelled_at)
+             VALUES (4711, x'00', zeroblob(32), 'of-age', 1, 2)",
+            "DELETE FROM accounts WHERE id = 4711",
+        ),
+        (
+            "store-retention",
+            "INSERT INTO staff_log (number, at, uid, verb, data, hash)
+             VALUES (0, 1, 0, 'account show', 'e-mail', zeroblob(32))",
+            "DELETE FROM staff_log WHERE number = 0",
+        ),
+        (
+            "store-retention",
+            "INSERT INTO disclosures
+                 (number, at, uid, account_id, basis, reference, recipient, content_hash, hash)
+             VALUES (0, 1, 0, 1, 'consent', x'00', x'00', zeroblob(32), zeroblob(32))",
+            "DELETE FROM disclosures WHERE number = 0",
+        ),
+        (
+            "store-retention",
+            "INSERT INTO letters (id, kind, content, queued_at, state, state_since, due_at, attempts)
+             VALUES (4711, 'address', x'00', 1, 'queued', 1, 4000000000, 0)",
+            "DELETE FROM letters WHERE id = 4711",
+        ),
     ];
     for (id, plant, remove) in planted {
         audited.sees(id, || execute(gateway, plant), |()| execute(gateway, remove));
