@@ -198,6 +198,7 @@ impl<'a> Coordinator<'a> {
             ToForwarder::Device { public_key, device, preshared_key, tunnel_v4, tunnel_v6 } => {
                 let credentials =
                     Credentials { device, public_key, preshared_key, tunnel_v4, tunnel_v6 };
+                wiping::wipe_stack();
                 self.admit(&credentials, now);
             }
             ToForwarder::Unknown { public_key } => self.lookups.unknown(public_key, now),
@@ -207,6 +208,9 @@ impl<'a> Coordinator<'a> {
     }
 
     /// Lets a device in, and answers the handshake that waited for it.
+    ///
+    /// Not inlined, so that the peer is made on the part of the stack that was wiped.
+    #[inline(never)]
     fn admit(&mut self, credentials: &Credentials, now: Instant) {
         let Some(message) = self.lookups.answered(&credentials.public_key) else { return };
         let slot = self.state.pool.slot_v4(credentials.tunnel_v4);
@@ -255,6 +259,7 @@ impl<'a> Coordinator<'a> {
 
     /// Runs the timers of every live device and forgets those that have been silent for too long.
     fn tick(&mut self, now: Instant) {
+        wiping::wipe_stack();
         self.lookups.expire(now);
         let mut sessions = 0;
         let mut silent = Vec::new();

@@ -18,6 +18,7 @@ use crate::{
     peers::{PeerSlot, Slot},
     sources::{COOKIE_THRESHOLD, Sources},
     state::State,
+    wiping,
     wireguard::{self, COOKIE_REPLY_LEN, Kind},
 };
 
@@ -141,6 +142,7 @@ impl Handshakes<'_> {
             return Outcome::Dropped(DropReason::UnknownKey);
         };
         let mut buffer = [0; REPLY_LEN];
+        wiping::wipe_stack();
         let TunnResult::WriteToNetwork(response) =
             peer.tunn.decapsulate(None, message.bytes(), &mut buffer)
         else {
@@ -162,6 +164,7 @@ impl Handshakes<'_> {
             wireguard::set_response_receiver_index(message.bytes_mut(), local_index);
             self.identity.own_macs.seal(message.bytes_mut(), None);
             let mut buffer = [0; REPLY_LEN];
+            wiping::wipe_stack();
             match peer.tunn.decapsulate(None, message.bytes(), &mut buffer) {
                 TunnResult::WriteToNetwork(keepalive) => {
                     let keepalive = keepalive.to_vec();
@@ -219,6 +222,7 @@ impl Handshakes<'_> {
         let TunnResult::WriteToNetwork(message) = peer.tunn.update_timers(&mut buffer) else {
             return;
         };
+        wiping::wipe_stack();
         let Some(endpoint) = peer.endpoint() else { return };
         let is_initiation = Kind::of(message) == Some(Kind::Initiation);
         if is_initiation && !peer.dress_handshake(message, &self.state.indices, self.now) {

@@ -61,6 +61,9 @@ pub fn rebuild<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
 }
 
 /// Overwrites what earlier calls left on the calling thread's stack.
+///
+/// Also to be called before a peer's keys change: what is made on the stack is copied to the heap together with the
+/// unused bytes between its fields, which are what an earlier call for another device left there, and stay with the peer.
 #[inline(never)]
 pub fn wipe_stack() {
     black_box(&mut [0_u8; STACK_LEN]);
