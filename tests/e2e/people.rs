@@ -6,7 +6,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     process::{Command, Output, Stdio},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -74,11 +74,9 @@ fn end_of_service_cuts_a_live_client_within_a_minute_and_refuses_the_next_handsh
     let now = store::numbers(&gateway.store(), "SELECT began_at FROM sessions")[0];
     store::change(&gateway.store(), &format!("UPDATE services SET ends_at = {now}"));
     store::change(&gateway.store(), &format!("UPDATE accounts SET service_until = {now}"));
-    let began = Instant::now();
     wait_until("the end of the session", Duration::from_secs(60), || {
         !gateway.sessions(EMAIL)[0]["ended_at"].is_null()
     });
-    assert!(began.elapsed() < Duration::from_secs(60));
     assert!(!client.echo((TARGET_V4, ECHO_PORT).into(), b"still here"));
     assert!(client.try_handshake(2, Duration::from_secs(1)).is_none(), "service goes on");
 
@@ -307,7 +305,6 @@ fn bad_input_is_refused_in_one_line_and_changes_nothing() {
     };
     let before = state(&gateway);
     for bad in hostile {
-        let bad = &format!("{bad}");
         let attempts: [&[&str]; 12] = [
             &["account", "show", "--", bad],
             &["account", "grant", "--days", "3", "--", bad],
