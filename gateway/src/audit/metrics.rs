@@ -37,7 +37,7 @@ pub(super) fn read(address: Option<SocketAddr>) -> Reading<Option<String>> {
     let ask = || {
         let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        write!(stream, "GET /metrics HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
+        stream.write_all(format!("GET /metrics HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes())?;
         let mut answer = String::new();
         stream.take(MOST).read_to_string(&mut answer)?;
         Ok::<_, std::io::Error>(answer)

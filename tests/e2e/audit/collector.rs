@@ -1,5 +1,5 @@
 use std::{
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
     thread,
 };
@@ -27,8 +27,10 @@ fn tell_more(lab: &Lab, line: &'static str) {
     thread::spawn(move || {
         for stream in listener.incoming() {
             let Ok(mut stream) = stream else { return };
-            let mut asked = [0; 1024];
-            let _ = stream.read(&mut asked).and_then(|_| stream.write_all(answer.as_bytes()));
+            // To close a connection with something unread would cut off the answer.
+            let asked = BufReader::new(&stream).lines().map_while(Result::ok);
+            asked.take_while(|line| !line.is_empty()).for_each(drop);
+            let _ = stream.write_all(answer.as_bytes());
         }
     });
 }
