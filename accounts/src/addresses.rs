@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use sqlx::SqliteConnection;
+use sqlx::AnyConnection;
 use tacit_messages::{DeviceId, UnixSeconds};
 
 use crate::{StoreError, TunnelPool, pool::FIRST_OFFSET, store::Write, times::time_column};
@@ -15,7 +15,7 @@ const QUARANTINE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Reads the networks that addresses are issued from; none before the first [`adopt`].
 pub(crate) async fn recorded(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
 ) -> Result<Option<TunnelPool>, StoreError> {
     let row: Option<(String, String)> =
         sqlx::query_as("SELECT network_v4, network_v6 FROM tunnel_pool WHERE id = 1")

@@ -1,14 +1,9 @@
 //! Which data keys the store's values are sealed with, and whether the keys at hand are those.
 
-use std::path::Path;
-
-use sqlx::{Connection, SqliteConnection};
+use sqlx::{AnyConnection, Connection};
 use tacit_keys::{DataKey, DataKeys, KeyId, data_key::Place};
 
-use crate::{
-    StoreError,
-    store::{Write, look_into},
-};
+use crate::{Database, StoreError, store::Write};
 
 /// What [`recorded`] keys have sealed in the store.
 const KNOWN_TEXT: &[u8] = b"This store is sealed with this key.";
@@ -16,14 +11,14 @@ const KNOWN_TEXT: &[u8] = b"This store is sealed with this key.";
 /// A key's number, and the known text sealed with it.
 type Recorded = (i64, Vec<u8>);
 
-/// Refuses wrong keys for the store in `path` without changing the file.
+/// Refuses wrong keys for the store in `database` without changing the file.
 ///
 /// Where it cannot be read yet, as while another process makes it, [`adopt`] refuses them.
 ///
 /// # Errors
 /// [`StoreError::WrongDataKey`]
-pub(crate) async fn check_unopened(path: &Path, keys: &DataKeys) -> Result<(), StoreError> {
-    let Ok(mut connection) = look_into(path).await else { return Ok(()) };
+pub(crate) async fn check_unopened(database: &Database, keys: &DataKeys) -> Result<(), StoreError> {
+    let Ok(mut connection) = database.look_into().await else { return Ok(()) };
     let recorded = recorded(&mut connection).await;
     let _ = connection.close().await;
     recorded.map_or(Ok(()), |recorded| check(&recorded, keys))
@@ -61,7 +56,7 @@ pub(crate) async fn forget_others(write: &mut Write, current: KeyId) -> Result<(
     Ok(())
 }
 
-async fn recorded(connection: &mut SqliteConnection) -> Result<Vec<Recorded>, StoreError> {
+async fn recorded(connection: &mut AnyConnection) -> Result<Vec<Recorded>, StoreError> {
     Ok(sqlx::query_as("SELECT id, check_value FROM data_keys").fetch_all(connection).await?)
 }
 

@@ -19,6 +19,9 @@ pub enum StoreError {
         /// What the system said.
         source: io::Error,
     },
+    /// The server that has the store cannot be reached.
+    #[error("the database cannot be reached: {0}; check `database` and that its server runs")]
+    Unreachable(#[source] sqlx::Error),
     /// A newer program has changed the store's tables.
     #[error(
         "the store was last used by a newer tacit; start that one, or restore a backup made by this one"

@@ -1,14 +1,11 @@
 //! What a store's file really holds, read beside the gateway that has it open.
 
-use std::{collections::BTreeSet, path::Path, time::Duration};
+use std::collections::BTreeSet;
 
-use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
+use sqlx::{AnyConnection, Connection};
 use tacit_messages::UnixSeconds;
 
-use crate::{PastItsTime, StoreError, inventory, retention};
-
-/// How long a look waits for somebody who writes.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+use crate::{Database, PastItsTime, StoreError, database::Kind, inventory, retention};
 
 /// What a store holds, about nobody.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,7 +30,7 @@ impl Inspection {
             .collect()
     }
 
-    /// Looks into the store in `path`, and changes nothing.
+    /// Looks into the store in `database`, and changes nothing.
     ///
     /// Past their time are sessions that ended at `latest_end` or before with what was kept for them only, what was
     /// over at `latest_quarantine`, and entries of the staff log and the disclosure register up to `latest_record`.
@@ -41,39 +38,31 @@ impl Inspection {
     /// # Errors
     /// [`StoreError::Database`]
     pub async fn of(
-        path: &Path,
+        database: impl Into<Database>,
         latest_end: UnixSeconds,
         latest_quarantine: UnixSeconds,
         latest_record: UnixSeconds,
     ) -> Result<Self, StoreError> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .read_only(true)
-            .busy_timeout(BUSY_TIMEOUT)
-            .disable_statement_logging();
-        let mut connection = options.connect().await?;
-        let looked = look(&mut connection, latest_end, latest_quarantine, latest_record).await;
+        let database = database.into();
+        let mut connection = database.look_into().await?;
+        let looked =
+            look(&mut connection, database.kind(), latest_end, latest_quarantine, latest_record)
+                .await;
         let _ = connection.close().await;
         Ok(looked?)
     }
 }
 
 async fn look(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
+    kind: Kind,
     latest_end: UnixSeconds,
     latest_quarantine: UnixSeconds,
     latest_record: UnixSeconds,
 ) -> Result<Inspection, sqlx::Error> {
-    let columns: Vec<(String, String)> = sqlx::query_as(
-        "SELECT tables.name, columns.name FROM sqlite_schema AS tables, pragma_table_xinfo(tables.name) AS columns
-         WHERE tables.type IN ('table', 'view')",
-    )
-    .fetch_all(&mut *connection)
-    .await?;
-    let programs =
-        sqlx::query_as("SELECT type, name FROM sqlite_schema WHERE type NOT IN ('table', 'index')")
-            .fetch_all(&mut *connection)
-            .await?;
+    let columns: Vec<(String, String)> =
+        sqlx::query_as(kind.columns()).fetch_all(&mut *connection).await?;
+    let programs = sqlx::query_as(kind.programs()).fetch_all(&mut *connection).await?;
     let past_its_time =
         retention::count_past(&mut *connection, latest_end, latest_quarantine, latest_record)
             .await?;

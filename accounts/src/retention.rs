@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::SqliteExecutor;
+use sqlx::any::AnyExecutor;
 use tacit_messages::UnixSeconds;
 
 use crate::{
@@ -182,7 +182,7 @@ type Counted = (i64, i64, i64, i64, i64, i64, i64, i64, i64);
 /// Counts sessions that ended at `latest_end` or before, what is kept for them only, and and what was
 /// over at `latest_quarantine`; records count from their lists' begin to the last made at `latest_record` or before.
 pub(crate) async fn count_past(
-    database: impl SqliteExecutor<'_>,
+    database: impl AnyExecutor<'_>,
     latest_end: UnixSeconds,
     latest_quarantine: UnixSeconds,
     latest_record: UnixSeconds,

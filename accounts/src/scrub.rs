@@ -1,9 +1,19 @@
 //! Takes what was removed or overwritten out of the bytes of the store's files.
 //!
-//! `secure_delete` wipes a removed row where it lies, but not the copies that SQLite leaves when it moves rows between
-//! pages, and not the former pages in the write-ahead log. So the file is written anew, and the log emptied.
+//! SQLite's `secure_delete` wipes a removed row where it lies, but not the copies that SQLite leaves when it moves rows
+//! between pages, and not the former pages in the write-ahead log. So the file is written anew, and the log emptied.
+//!
+//! PostgreSQL keeps a removed row until nobody can see it any more and the table is vacuumed. `VACUUM (FULL)` writes the
+//! tables anew. The server's own log of changes keeps what it held until its segments are used again, and so do the
+//! operator's archives and backups of it.
 
-use crate::{Store, StoreError, store::Write};
+use sqlx::AnyConnection;
+
+use crate::{
+    Store, StoreError,
+    database::{Kind, postgres},
+    store::Write,
+};
 
 impl Write {
     /// Notes that this change removes what must not stay in the files, in case this process ends before [`Store::scrub`].
@@ -24,22 +34,27 @@ impl Store {
         if due == 0 { Ok(()) } else { self.scrub().await }
     }
 
-    /// Writes the file anew without what is removed, and empties the write-ahead log. Nobody writes meanwhile.
+    /// Writes the files anew without what is removed. Nobody of this process writes meanwhile.
     ///
     /// # Errors
     /// [`StoreError::NotScrubbed`] if somebody reads all the time.
     async fn scrub(&self) -> Result<(), StoreError> {
         let (mut connection, _turn) = self.alone().await?;
-        sqlx::query("VACUUM").execute(&mut *connection).await?;
-        // Waits for those who read as long as for a lock.
-        let (busy, ..): (i64, i64, i64) =
-            sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut *connection).await?;
-        if busy != 0 {
-            return Err(StoreError::NotScrubbed);
+        match self.kind() {
+            Kind::Sqlite => scrub_file(&mut connection).await?,
+            Kind::Postgres => postgres::vacuum(&mut connection).await?,
         }
         sqlx::query("UPDATE gateway SET scrub_due = 0 WHERE id = 1")
             .execute(&mut *connection)
             .await?;
         Ok(())
     }
+}
+
+async fn scrub_file(connection: &mut AnyConnection) -> Result<(), StoreError> {
+    sqlx::query("VACUUM").execute(&mut *connection).await?;
+    // Waits for those who read as long as for a lock.
+    let (busy, ..): (i64, i64, i64) =
+        sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut *connection).await?;
+    if busy == 0 { Ok(()) } else { Err(StoreError::NotScrubbed) }
 }

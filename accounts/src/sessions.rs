@@ -46,11 +46,12 @@ impl Store {
         // The address is sealed for its row, whose number is known only once there is one.
         let id: Option<i64> = sqlx::query_scalar(
             "INSERT INTO sessions (account_id, device_id, connecting_ip, began_at, ended_at)
-             SELECT account_id, $1, x'', $2, NULL FROM devices
+             SELECT account_id, $1, $2, $3, NULL FROM devices
              WHERE id = COALESCE((SELECT device_id FROM rotated_devices WHERE former_id = $1), $1)
              RETURNING id",
         )
         .bind(id_column(device))
+        .bind(&[][..])
         .bind(time_column(at))
         .fetch_optional(write.connection())
         .await?;

@@ -1,53 +1,25 @@
-//! The store: one SQLite file, its connections, and its tables' versions.
+//! The store: its connections, its tables' versions, and changes of it.
 
-use std::{
-    fs::{self, OpenOptions, Permissions},
-    io,
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::sync::Arc;
 
 use parking_lot::RwLock;
-use sqlx::{
-    ConnectOptions, Connection, Sqlite, SqliteConnection, SqlitePool, Transaction,
-    migrate::Migrator,
-    pool::PoolConnection,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
-};
-use tacit_keys::{DataKeys, private_file};
-use tacit_messages::clock::Instant;
-use tokio::{
-    sync::{Mutex, OwnedMutexGuard},
-    time::sleep,
-};
+use sqlx::{Any, AnyConnection, AnyPool, Connection, Transaction, pool::PoolConnection};
+use tacit_keys::DataKeys;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::{
-    DEFAULT_ARCHIVE_TIME, DEFAULT_RECORD_TIME, StoreError, TunnelPool, addresses, chain, data_keys,
+    DEFAULT_ARCHIVE_TIME, DEFAULT_RECORD_TIME, Database, StoreError, TunnelPool, addresses, chain, data_keys,
+    database::{Connections, Kind, sqlite},
 };
 
 /// How many devices an account may have unless told otherwise.
 pub const DEFAULT_DEVICE_LIMIT: u32 = 5;
 
-/// How long a write waits for another process's, and a caller for a connection.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Between two tries to connect to a file that somebody else has.
-const BETWEEN_CONNECTS: Duration = Duration::from_millis(10);
-/// Connections for reading; SQLite reads while it writes.
-const READERS: u32 = 4;
-
-static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
-
 /// Accounts, devices and sessions. Clones share the same connections.
 #[derive(Clone, Debug)]
 pub struct Store {
-    readers: SqlitePool,
-    /// Syncs each commit: a device once removed stays removed, whatever happens to the power.
-    durable: SqlitePool,
-    /// Leaves syncing to the checkpoints: a session is written at each connect, survives the death of the process,
-    /// and may be lost with the power.
-    quick: SqlitePool,
+    kind: Kind,
+    connections: Connections,
     /// Writers of this process queue here, in order; SQLite would have them poll.
     turn: Arc<Mutex<()>>,
     /// Changed only by whom it is the turn of.
@@ -72,36 +44,44 @@ pub struct Counts {
 }
 
 impl Store {
-    /// Reads which networks the store in `path` issues addresses from.
+    /// Reads which networks the store in `database` issues addresses from.
     ///
     /// None if there is no such store yet, or it cannot be read: then [`Self::open`] says why.
-    pub async fn recorded_pool(path: &Path) -> Option<TunnelPool> {
-        // SQLite's other files would inherit a mode that is too loose.
-        private_file::check(path, &fs::symlink_metadata(path).ok()?).ok()?;
-        let mut connection = look_into(path).await.ok()?;
+    pub async fn recorded_pool(database: impl Into<Database>) -> Option<TunnelPool> {
+        let database = database.into();
+        if let Database::Sqlite(path) = &database {
+            // SQLite's other files would inherit a mode that is too loose.
+            sqlite::check_private(path).ok()?;
+        }
+        let mut connection = database.look_into().await.ok()?;
         let recorded = addresses::recorded(&mut connection).await;
         let _ = connection.close().await;
         recorded.ok().flatten()
     }
 
-    /// Opens the store in `path`, made with mode 0600 at the first start, for devices with addresses of `pool`. Personal
-    /// data is sealed with `keys`.
+    /// Opens the store in `database`, a file of which is made with mode 0600 at the first start, for devices with
+    /// addresses of `pool`. Personal data is sealed with `keys`.
     ///
     /// # Errors
-    /// [`StoreError::NotPrivate`] if others can open the file, [`StoreError::WrongDataKey`] if its values are sealed with
-    /// another key, [`StoreError::NewerSchema`] if a newer program has changed its tables, [`StoreError::PoolChanged`]
-    /// if devices have addresses outside of `pool`.
-    pub async fn open(path: &Path, pool: TunnelPool, keys: DataKeys) -> Result<Self, StoreError> {
-        make_private(path)?;
-        data_keys::check_unopened(path, &keys).await?;
-        let options = options(path);
-        let full = options.clone().synchronous(SqliteSynchronous::Full);
-        let durable = connect_when_free(full).await?;
+    /// [`StoreError::NotPrivate`] if others can open the file, [`StoreError::Unreachable`] if there is no server,
+    /// [`StoreError::WrongDataKey`] if values are sealed with another key, [`StoreError::NewerSchema`] if a newer program
+    /// has changed the tables, [`StoreError::PoolChanged`] if devices have addresses outside of `pool`.
+    pub async fn open(
+        database: impl Into<Database>,
+        pool: TunnelPool,
+        keys: DataKeys,
+    ) -> Result<Self, StoreError> {
+        let database = database.into();
+        if let Database::Sqlite(path) = &database
+            && path.exists()
+        {
+            sqlite::check_private(path)?;
+            // Opening changes the file, while a server undoes what is not committed.
+            data_keys::check_unopened(&database, &keys).await?;
+        }
         let store = Self {
-            readers: connections(READERS)
-                .connect_lazy_with(options.clone().pragma("query_only", "ON")),
-            durable,
-            quick: connections(1).connect_lazy_with(options),
+            kind: database.kind(),
+            connections: database.connect().await?,
             turn: Arc::new(Mutex::new(())),
             keys: Arc::new(RwLock::new(Arc::new(keys))),
             tunnel_pool: pool,
@@ -110,14 +90,24 @@ impl Store {
             record_time: DEFAULT_RECORD_TIME,
             staff: None,
         };
-        let mut write = store.write().await?;
+        match store.prepare().await {
+            Ok(()) => Ok(store),
+            Err(error) => {
+                store.close().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Brings the tables up to date, and records keys and networks.
+    async fn prepare(&self) -> Result<(), StoreError> {
+        let mut write = self.write().await?;
         // `run` would make this future one that cannot move between threads.
-        MIGRATIONS.run_direct(None, write.connection(), false).await?;
-        data_keys::adopt(&mut write, &store.keys()).await?;
-        chain::adopt(&mut write, &store.keys()).await?;
-        addresses::adopt(&mut write, pool).await?;
-        write.commit().await?;
-        Ok(store)
+        self.kind.migrations().run_direct(None, write.connection(), false).await?;
+        data_keys::adopt(&mut write, &self.keys()).await?;
+        chain::adopt(&mut write, &self.keys()).await?;
+        addresses::adopt(&mut write, self.tunnel_pool).await?;
+        write.commit().await
     }
 
     /// Lets every account have up to `limit` devices. Those that have more keep them.
@@ -149,11 +139,9 @@ impl Store {
         Ok(Counts { accounts: accounts.unsigned_abs(), devices: devices.unsigned_abs() })
     }
 
-    /// Finishes what is being written and closes the file.
+    /// Finishes what is being written and closes the connections.
     pub async fn close(self) {
-        self.readers.close().await;
-        self.quick.close().await;
-        self.durable.close().await;
+        self.connections.close().await;
     }
 
     /// The keys that values are sealed with. To seal, ask during the change; to open, after reading: then none is missing.
@@ -166,120 +154,55 @@ impl Store {
         std::mem::replace(&mut *self.keys.write(), Arc::new(keys))
     }
 
-    pub(crate) fn reader(&self) -> &SqlitePool {
-        &self.readers
+    pub(crate) const fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    pub(crate) fn reader(&self) -> &AnyPool {
+        &self.connections.readers
     }
 
     /// Begins a change that is on the disk once committed.
     pub(crate) async fn write(&self) -> Result<Write, StoreError> {
-        self.begin(&self.durable).await
+        self.begin(&self.connections.durable, self.kind.begin_alone()).await
     }
 
-    /// Begins a change that outlives the process once committed.
+    /// Begins a change that outlives the process once committed, of rows that other gateways leave alone.
     pub(crate) async fn write_quickly(&self) -> Result<Write, StoreError> {
-        self.begin(&self.quick).await
+        self.begin(&self.connections.quick, self.kind.begin_beside_others()).await
     }
 
     /// The connection that syncs, while nobody else of this process writes.
     pub(crate) async fn alone(
         &self,
-    ) -> Result<(PoolConnection<Sqlite>, OwnedMutexGuard<()>), StoreError> {
+    ) -> Result<(PoolConnection<Any>, OwnedMutexGuard<()>), StoreError> {
         let turn = Arc::clone(&self.turn).lock_owned().await;
-        Ok((self.durable.acquire().await?, turn))
+        Ok((self.connections.durable.acquire().await?, turn))
     }
 
-    async fn begin(&self, connections: &SqlitePool) -> Result<Write, StoreError> {
+    async fn begin(
+        &self,
+        connections: &AnyPool,
+        statement: &'static str,
+    ) -> Result<Write, StoreError> {
         let turn = Arc::clone(&self.turn).lock_owned().await;
-        // What a change reads first must still be true when it writes, also with a second process.
-        let transaction = connections.begin_with("BEGIN IMMEDIATE").await?;
+        let transaction = connections.begin_with(statement).await?;
         Ok(Write { transaction, _turn: turn })
     }
 }
 
 /// A change of the store, undone when dropped without [`Self::commit`].
 pub(crate) struct Write {
-    transaction: Transaction<'static, Sqlite>,
+    transaction: Transaction<'static, Any>,
     _turn: OwnedMutexGuard<()>,
 }
 
 impl Write {
-    pub(crate) fn connection(&mut self) -> &mut SqliteConnection {
+    pub(crate) fn connection(&mut self) -> &mut AnyConnection {
         &mut self.transaction
     }
 
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
         Ok(self.transaction.commit().await?)
-    }
-}
-
-/// Opens the file to read it as it is, and leaves no trace in its directory.
-pub(crate) async fn look_into(path: &Path) -> Result<SqliteConnection, sqlx::Error> {
-    let mut log_path = path.as_os_str().to_owned();
-    log_path.push("-wal");
-    SqliteConnectOptions::new()
-        .filename(path)
-        .read_only(true)
-        // Whoever closed the store well took its other files away; a reader would make them anew.
-        .immutable(!Path::new(&log_path).exists())
-        .busy_timeout(BUSY_TIMEOUT)
-        .disable_statement_logging()
-        .connect()
-        .await
-}
-
-fn options(path: &Path) -> SqliteConnectOptions {
-    SqliteConnectOptions::new()
-        .filename(path)
-        .busy_timeout(BUSY_TIMEOUT)
-        .foreign_keys(true)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Normal)
-        .pragma("secure_delete", "ON") // What is deleted is gone from the file.
-        .pragma("temp_store", "MEMORY") // Nothing is sorted in a file elsewhere.
-        .pragma("trusted_schema", "OFF")
-        .disable_statement_logging()
-}
-
-/// Connects, and waits while another process makes the store: for the change to a write-ahead log SQLite does not.
-async fn connect_when_free(options: SqliteConnectOptions) -> Result<SqlitePool, sqlx::Error> {
-    let began_at = Instant::now();
-    loop {
-        match connections(1).connect_with(options.clone()).await {
-            Err(error) if is_busy(&error) && Instant::now().since(began_at) < BUSY_TIMEOUT => {
-                sleep(BETWEEN_CONNECTS).await;
-            }
-            outcome => return outcome,
-        }
-    }
-}
-
-/// Whether somebody else has the file (SQLITE_BUSY and its kinds).
-fn is_busy(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
-    code.and_then(|code| code.parse::<u32>().ok()).is_some_and(|code| code & 0xff == 5)
-}
-
-fn connections(max: u32) -> SqlitePoolOptions {
-    SqlitePoolOptions::new()
-        .max_connections(max)
-        .acquire_timeout(BUSY_TIMEOUT)
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .test_before_acquire(false)
-}
-
-/// Makes the file unless it exists, and checks that it is this user's alone. SQLite gives its two other files the same mode.
-///
-/// An existing file is not opened: closing it would drop the locks that another [`Store`] of this process has on it.
-fn make_private(path: &Path) -> Result<(), StoreError> {
-    let create_error = |source| StoreError::Create { path: path.to_owned(), source };
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        // Whatever the umask took away.
-        Ok(file) => file.set_permissions(Permissions::from_mode(0o600)).map_err(create_error),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let metadata = fs::symlink_metadata(path).map_err(create_error)?;
-            Ok(private_file::check(path, &metadata)?)
-        }
-        Err(error) => Err(create_error(error)),
     }
 }

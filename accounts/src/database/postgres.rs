@@ -1,0 +1,292 @@
+//! A store in a database of a PostgreSQL server: how it is named and reached.
+
+use std::{fmt, fs, io, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
+
+use sqlx::{
+    AnyConnection, AnyPool, AssertSqlSafe, ConnectOptions, Executor,
+    any::{AnyConnectOptions, AnyPoolOptions},
+};
+
+use super::Connections;
+use crate::StoreError;
+
+/// Begins a change once nobody else changes anything. The lock goes with the change; its number is Tacit's own.
+pub(crate) const BEGIN_ALONE: &str = "BEGIN; SELECT pg_advisory_xact_lock(8370165091)";
+/// Begins a change once nobody changes anything alone.
+pub(crate) const BEGIN_BESIDE_OTHERS: &str =
+    "BEGIN; SELECT pg_advisory_xact_lock_shared(8370165091)";
+
+pub(crate) const COLUMNS: &str =
+    "SELECT CAST(table_name AS TEXT), CAST(column_name AS TEXT) FROM information_schema.columns
+     WHERE table_schema = current_schema()";
+pub(crate) const PROGRAMS: &str = "SELECT 'trigger', CAST(tgname AS TEXT) FROM pg_trigger
+        JOIN pg_class ON pg_class.oid = tgrelid WHERE NOT tgisinternal AND relnamespace = current_schema()::regnamespace
+     UNION ALL SELECT 'rule', CAST(rulename AS TEXT) FROM pg_rewrite
+        JOIN pg_class ON pg_class.oid = ev_class WHERE relnamespace = current_schema()::regnamespace
+     UNION ALL SELECT 'function', CAST(proname AS TEXT) FROM pg_proc WHERE pronamespace = current_schema()::regnamespace";
+
+/// Connections for reading.
+const READERS: u32 = 4;
+/// How long a caller waits for a connection, also for one that is made anew.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Nobody waits for a lock, and nobody keeps one, for ever.
+const EACH: &str = "SET lock_timeout = '30s'; SET idle_in_transaction_session_timeout = '60s'; SET client_min_messages = 'warning';";
+const DURABLE: &str = "SET synchronous_commit = 'on'";
+const QUICK: &str = "SET synchronous_commit = 'off'";
+const READING: &str = "SET default_transaction_read_only = 'on'";
+
+/// Why a text names no database.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// Not of this form.
+    #[error(
+        "a database is named as in postgres://tacit@db.example.org/tacit, with a user and a database"
+    )]
+    Form,
+    /// Everybody could read it.
+    #[error(
+        "the database's address must not have the password in it; put it into a file and name that with \
+         --database-password-file"
+    )]
+    Password,
+    /// A parameter that is not known.
+    #[error(
+        "the database's address has a parameter that tacit does not know; it knows sslmode and sslrootcert"
+    )]
+    Parameter,
+    /// A way of encrypting that is not known.
+    #[error("`sslmode` is one of disable, prefer, require, verify-ca and verify-full")]
+    SslMode,
+    /// The file of certificates.
+    #[error("the certificates {} (`sslrootcert`) cannot be read: {source}", path.display())]
+    RootCertificate {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Where a server listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// In a directory, at the socket for this port.
+    Directory(PathBuf, u16),
+    /// At a host, which may be a name, and a port.
+    Host(String, u16),
+}
+
+/// A database of a PostgreSQL server, and who is to be there.
+///
+/// What it needs from files is read once: whoever has it needs to open none to connect.
+#[derive(Clone)]
+pub struct Server {
+    options: AnyConnectOptions,
+    address: Address,
+}
+
+impl FromStr for Server {
+    type Err = ServerError;
+
+    fn from_str(text: &str) -> Result<Self, ServerError> {
+        let mut options: AnyConnectOptions = text.parse().map_err(|_| ServerError::Form)?;
+        let url = &mut options.database_url;
+        let is_named = !url.username().is_empty() && url.path().len() > 1;
+        if !["postgres", "postgresql"].contains(&url.scheme()) || !is_named {
+            return Err(ServerError::Form);
+        }
+        if url.password().is_some() {
+            return Err(ServerError::Password);
+        }
+        let port = url.port().unwrap_or(5432);
+        let (mut ssl_mode, mut ssl_root_cert) = (None, None);
+        for (key, value) in url.query_pairs() {
+            match &*key {
+                "sslmode" => ssl_mode = Some(value.into_owned()),
+                "sslrootcert" => ssl_root_cert = Some(PathBuf::from(value.into_owned())),
+                _ => return Err(ServerError::Parameter),
+            }
+        }
+        let host = url.host_str().ok_or(ServerError::Form)?;
+        let address = match directory_of(host) {
+            Some(directory) => Address::Directory(directory.into(), port),
+            None => Address::Host(host.trim_matches(['[', ']']).to_owned(), port),
+        };
+        let ssl_mode = ssl_mode.unwrap_or_else(|| default_ssl_mode(&address).to_owned());
+        if !["disable", "prefer", "require", "verify-ca", "verify-full"].contains(&&*ssl_mode) {
+            return Err(ServerError::SslMode);
+        }
+        let certificates = ssl_root_cert.map(read_certificates).transpose()?;
+        let mut pairs = url.query_pairs_mut();
+        pairs.clear();
+        pairs.append_pair("sslmode", &ssl_mode).append_pair("application_name", "tacit");
+        if let Some(certificates) = certificates {
+            pairs.append_pair("sslrootcert", &certificates);
+        }
+        drop(pairs);
+        Ok(Self { options: options.disable_statement_logging(), address })
+    }
+}
+
+/// The directory of a socket that stands in a host's place, as in `postgres://tacit@%2Frun%2Fpostgresql/tacit`.
+fn directory_of(host: &str) -> Option<String> {
+    let path = host.replace("%2F", "/").replace("%2f", "/");
+    path.starts_with('/').then_some(path)
+}
+
+/// What goes over a network is encrypted, and the server's name checked, unless the operator says otherwise.
+fn default_ssl_mode(address: &Address) -> &'static str {
+    match address {
+        Address::Directory(..) => "disable",
+        Address::Host(host, _) => {
+            let is_loopback = host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+            if is_loopback { "prefer" } else { "verify-full" }
+        }
+    }
+}
+
+fn read_certificates(path: PathBuf) -> Result<String, ServerError> {
+    fs::read_to_string(&path)
+        .map(|text| text.trim().to_owned())
+        .map_err(|source| ServerError::RootCertificate { path, source })
+}
+
+impl Server {
+    /// Logs in with `password`.
+    #[must_use]
+    pub fn with_password(mut self, password: &str) -> Self {
+        // Refused only for an address without a host, where the user's name is not asked for it either.
+        let _ = self.options.database_url.set_password(Some(password));
+        self
+    }
+
+    /// Where the server listens.
+    #[must_use]
+    pub const fn address(&self) -> &Address {
+        &self.address
+    }
+}
+
+impl PartialEq for Server {
+    fn eq(&self, other: &Self) -> bool {
+        self.options.database_url == other.options.database_url
+    }
+}
+
+impl Eq for Server {}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// Connects to the server, which must be there.
+pub(crate) async fn connect(server: &Server) -> Result<Connections, StoreError> {
+    let connections = Connections {
+        readers: pool(server, READERS, READING),
+        durable: pool(server, 1, DURABLE),
+        quick: pool(server, 1, QUICK),
+    };
+    // Says why it cannot be reached, which a pool does not.
+    server.options.connect().await.map_err(StoreError::Unreachable)?;
+    Ok(connections)
+}
+
+/// Connects to read.
+pub(crate) async fn look_into(server: &Server) -> Result<AnyConnection, sqlx::Error> {
+    let mut connection = server.options.connect().await?;
+    connection.execute(sqlx::raw_sql(READING)).await?;
+    Ok(connection)
+}
+
+/// Writes the tables anew without the rows that are removed. Each is nobody else's meanwhile.
+pub(crate) async fn vacuum(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    let tables: Vec<String> = sqlx::query_scalar(
+        "SELECT quote_ident(relname) FROM pg_class
+         WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace",
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    for table in tables {
+        let statement = format!("VACUUM (FULL, ANALYZE) {table}");
+        connection.execute(sqlx::raw_sql(AssertSqlSafe(statement))).await?;
+    }
+    Ok(())
+}
+
+fn pool(server: &Server, max: u32, own: &'static str) -> AnyPool {
+    AnyPoolOptions::new()
+        .max_connections(max)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .after_connect(move |connection, _| {
+            Box::pin(async move {
+                connection.execute(sqlx::raw_sql(EACH)).await?;
+                connection.execute(sqlx::raw_sql(own)).await.map(drop)
+            })
+        })
+        .connect_lazy_with(server.options.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(text: &str) -> Result<Server, ServerError> {
+        text.parse()
+    }
+
+    #[test]
+    fn address_is_a_host_or_a_directory() {
+        for (text, address) in [
+            ("postgres://tacit@10.0.0.7/tacit", Address::Host("10.0.0.7".into(), 5432)),
+            ("postgres://tacit@[fd00::7]:6000/tacit", Address::Host("fd00::7".into(), 6000)),
+            ("postgresql://tacit@db.example.org/t", Address::Host("db.example.org".into(), 5432)),
+            ("postgres://tacit@%2Frun%2Fpg/tacit", Address::Directory("/run/pg".into(), 5432)),
+            ("postgres://tacit@%2frun%2fpg:6000/t", Address::Directory("/run/pg".into(), 6000)),
+        ] {
+            let parsed = server(text).map(|server| server.address().clone());
+            assert_eq!(parsed.ok(), Some(address), "{text}");
+        }
+    }
+
+    #[test]
+    fn network_is_encrypted_and_the_name_checked_unless_told_otherwise() {
+        for (text, mode) in [
+            ("postgres://tacit@db.example.org/tacit", "sslmode=verify-full"),
+            ("postgres://tacit@127.0.0.1/tacit", "sslmode=prefer"),
+            ("postgres://tacit@10.0.0.7/tacit?sslmode=require", "sslmode=require"),
+            ("postgres://tacit@%2Frun%2Fpg/tacit", "sslmode=disable"),
+        ] {
+            let url = server(text).unwrap().options.database_url;
+            assert!(url.as_str().contains(mode), "{url}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_in_a_line() {
+        for text in [
+            "tacit",
+            "mysql://tacit@db/tacit",
+            "postgres://db/tacit",
+            "postgres://tacit@db",
+            "postgres://tacit:secret@db/tacit",
+            "postgres://tacit@db/tacit?sslmode=maybe",
+            "postgres://tacit@db/tacit?colour=red",
+            "postgres://tacit@db/tacit?sslrootcert=/nonexistent",
+        ] {
+            let error = server(text).unwrap_err().to_string();
+            assert!(!error.contains('\n') && !error.contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn password_is_not_shown() {
+        let server = server("postgres://tacit@db/tacit").unwrap().with_password("a?b/c");
+        assert_eq!(format!("{server:?}"), "[redacted]");
+        assert_eq!(server.options.database_url.password(), Some("a%3Fb%2Fc"));
+    }
+}
