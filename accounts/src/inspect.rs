@@ -10,6 +10,7 @@ use crate::{Database, PastItsTime, StoreError, database::Kind, inventory, retent
 /// What a store holds, about nobody.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inspection {
+    is_at_server: bool,
     /// Table and name of every column, of views too.
     pub columns: BTreeSet<(String, String)>,
     /// Kind and name of what acts by itself: triggers and views.
@@ -19,11 +20,12 @@ pub struct Inspection {
 }
 
 impl Inspection {
-    /// Table and name of every column that the inventory lists.
+    /// Table and name of every column that the inventory lists for such a store.
     #[must_use]
-    pub fn listed_columns() -> BTreeSet<(String, String)> {
+    pub fn listed_columns(&self) -> BTreeSet<(String, String)> {
         let tables = inventory().into_iter();
         tables
+            .filter(|(table, _)| !(self.is_at_server && table.starts_with("sqlite_")))
             .flat_map(|(table, columns)| {
                 columns.into_keys().map(move |column| (table.clone(), column))
             })
@@ -67,5 +69,6 @@ async fn look(
         retention::count_past(&mut *connection, latest_end, latest_quarantine, latest_record)
             .await?;
     let columns = columns.into_iter().collect();
-    Ok(Inspection { columns, programs, past_its_time })
+    let is_at_server = kind == Kind::Postgres;
+    Ok(Inspection { is_at_server, columns, programs, past_its_time })
 }

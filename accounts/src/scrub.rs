@@ -40,9 +40,12 @@ impl Store {
     /// [`StoreError::NotScrubbed`] if somebody reads all the time.
     async fn scrub(&self) -> Result<(), StoreError> {
         let (mut connection, _turn) = self.alone().await?;
-        match self.kind() {
+        let is_done = match self.kind() {
             Kind::Sqlite => scrub_file(&mut connection).await?,
             Kind::Postgres => postgres::vacuum(&mut connection).await?,
+        };
+        if !is_done {
+            return Err(StoreError::NotScrubbed);
         }
         sqlx::query("UPDATE gateway SET scrub_due = 0 WHERE id = 1")
             .execute(&mut *connection)
@@ -51,10 +54,11 @@ impl Store {
     }
 }
 
-async fn scrub_file(connection: &mut AnyConnection) -> Result<(), StoreError> {
+/// Returns false if somebody read all the time.
+async fn scrub_file(connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
     sqlx::query("VACUUM").execute(&mut *connection).await?;
     // Waits for those who read as long as for a lock.
     let (busy, ..): (i64, i64, i64) =
         sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut *connection).await?;
-    if busy == 0 { Ok(()) } else { Err(StoreError::NotScrubbed) }
+    Ok(busy == 0)
 }

@@ -1,6 +1,6 @@
 //! The store: its connections, its tables' versions, and changes of it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use parking_lot::RwLock;
 use sqlx::{Any, AnyConnection, AnyPool, Connection, Transaction, pool::PoolConnection};
@@ -8,7 +8,8 @@ use tacit_keys::DataKeys;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::{
-    DEFAULT_ARCHIVE_TIME, DEFAULT_RECORD_TIME, Database, StoreError, TunnelPool, addresses, chain, data_keys,
+    DEFAULT_ARCHIVE_TIME, DEFAULT_RECORD_TIME, Database, StoreError, TunnelPool, addresses, chain,
+    data_keys,
     database::{Connections, Kind, sqlite},
 };
 

@@ -103,6 +103,17 @@ pub(crate) struct Overrides {
     #[serde(skip_serializing_if = "Option::is_none")]
     data_key: Option<PathBuf>,
 
+    /// PostgreSQL database that has the store, as in postgres://tacit@db.example.org/tacit [default: a file in the data
+    /// directory].
+    #[arg(long, env = "TACIT_DATABASE", value_name = "URL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    database: Option<String>,
+
+    /// File with the password for the database [default: it asks for none].
+    #[arg(long, env = "TACIT_DATABASE_PASSWORD_FILE", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    database_password_file: Option<PathBuf>,
+
     /// Name of the TUN interface [default: tacit0].
     #[arg(long, env = "TACIT_INTERFACE", value_name = "NAME")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -317,6 +328,10 @@ pub(crate) struct Settings {
     pub(crate) data_dir: PathBuf,
     /// File of the data key, if the operator named one.
     pub(crate) data_key: Option<PathBuf>,
+    /// PostgreSQL database that has the store, if the operator named one.
+    pub(crate) database: Option<String>,
+    /// File with the password for the database, if the operator named one.
+    pub(crate) database_password_file: Option<PathBuf>,
     /// The admin socket.
     pub(crate) socket: PathBuf,
     /// Name of the TUN interface.
@@ -380,6 +395,8 @@ impl Default for Settings {
         Self {
             data_dir: "/var/lib/tacit".into(),
             data_key: None,
+            database: None,
+            database_password_file: None,
             socket: SOCKET_PATH.into(),
             interface: "tacit0".into(),
             listen: vec![
@@ -451,6 +468,10 @@ impl Settings {
             (1..=MAX_WORKERS).contains(&self.workers),
             "`workers` is {}, but must be 1 to {MAX_WORKERS}",
             self.workers
+        );
+        ensure!(
+            self.database.is_some() || self.database_password_file.is_none(),
+            "`database-password-file` is for a `database`, and none is named"
         );
         ensure!(self.device_limit >= 1, "`device-limit` is 0, but must be at least 1");
         for net in &self.allow_private {
@@ -632,6 +653,7 @@ mod tests {
             "site-url = \"http://example.org\"",
             "mail-server = \"mail.example.org\"\nmail-tls = \"none\"\nmail-from = \"vpn@example.org\"\n\
              contact = \"help@example.org\"\nsite-url = \"https://example.org\"",
+            "database-password-file = \"/x\"",
         ];
         for toml in broken {
             let refusal = refusal(toml);

@@ -11,6 +11,7 @@ mod bounded;
 mod cli;
 mod config;
 mod control;
+mod database;
 mod endpoint;
 mod host;
 mod log;

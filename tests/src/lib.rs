@@ -15,6 +15,7 @@ pub mod noise;
 pub mod packet;
 pub mod pattern;
 pub mod ping;
+pub mod postgres;
 pub mod raw_client;
 pub mod refusal;
 pub mod target;

@@ -7,6 +7,9 @@ use sqlx::{
     any::{AnyConnectOptions, AnyPoolOptions},
 };
 
+use tacit_messages::clock::Instant;
+use tokio::time::sleep;
+
 use super::Connections;
 use crate::StoreError;
 
@@ -201,8 +204,17 @@ pub(crate) async fn look_into(server: &Server) -> Result<AnyConnection, sqlx::Er
     Ok(connection)
 }
 
+/// How long others may read what is removed, and how long those who just connect do at most.
+const READ_PATIENCE: Duration = Duration::from_secs(5);
+const CONNECT_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Writes the tables anew without the rows that are removed. Each is nobody else's meanwhile.
-pub(crate) async fn vacuum(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+///
+/// Returns false if somebody read all the time, who could still see what is removed.
+pub(crate) async fn vacuum(connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
+    if !nobody_sees_what_is_removed(connection).await? {
+        return Ok(false);
+    }
     let tables: Vec<String> = sqlx::query_scalar(
         "SELECT quote_ident(relname) FROM pg_class
          WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace",
@@ -210,10 +222,37 @@ pub(crate) async fn vacuum(connection: &mut AnyConnection) -> Result<(), sqlx::E
     .fetch_all(&mut *connection)
     .await?;
     for table in tables {
-        let statement = format!("VACUUM (FULL, ANALYZE) {table}");
+        let statement = format!("VACUUM (FULL) {table}");
         connection.execute(sqlx::raw_sql(AssertSqlSafe(statement))).await?;
     }
-    Ok(())
+    Ok(true)
+}
+
+/// Waits until everybody who reads began after this.
+async fn nobody_sees_what_is_removed(connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
+    let now: String = sqlx::query_scalar("SELECT CAST(CAST(pg_current_xact_id() AS xid) AS TEXT)")
+        .fetch_one(&mut *connection)
+        .await?;
+    let began_at = Instant::now();
+    loop {
+        let readers: i64 = sqlx::query_scalar(
+            "SELECT COUNT(*) FROM pg_stat_activity
+             WHERE datname = current_database() AND pid != pg_backend_pid()
+             AND age(backend_xmin) >= age(CAST($1 AS xid))",
+        )
+        .bind(&now)
+        .fetch_one(&mut *connection)
+        .await?;
+        if readers == 0 {
+            // Whoever connects reads before the server says to which database.
+            sleep(CONNECT_PATIENCE).await;
+            return Ok(true);
+        }
+        if Instant::now().since(began_at) > READ_PATIENCE {
+            return Ok(false);
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
 }
 
 fn pool(server: &Server, max: u32, own: &'static str) -> AnyPool {

@@ -1,8 +1,6 @@
-use std::collections::BTreeSet;
-
-use sqlx::{AssertSqlSafe, SqliteConnection};
+use sqlx::{AnyConnection, AssertSqlSafe, Row};
 use tacit_accounts::{
-    Basis, Confirmation, DisclosureRequest, Line, Password, PasswordHasher, inventory,
+    Basis, Confirmation, DisclosureRequest, Inspection, Line, Password, PasswordHasher, inventory,
 };
 use tacit_keys::data_key::sealing_key;
 
@@ -11,17 +9,9 @@ use crate::{Fixture, NOW, add_device, data_keys, email, ip};
 #[tokio::test]
 async fn inventory_lists_exactly_the_columns_that_there_are() {
     let fixture = Fixture::new().await;
-    let live: Vec<(String, String)> = sqlx::query_as(
-        "SELECT tables.name, columns.name FROM sqlite_schema AS tables, pragma_table_xinfo(tables.name) AS columns
-         WHERE tables.type IN ('table', 'view')",
-    )
-    .fetch_all(&mut fixture.database().await)
-    .await
-    .unwrap();
-    let listed = inventory().into_iter().flat_map(|(table, columns)| {
-        columns.into_keys().map(move |column| (table.clone(), column)).collect::<Vec<_>>()
-    });
-    assert_eq!(listed.collect::<BTreeSet<_>>(), live.into_iter().collect::<BTreeSet<_>>());
+    let inspection = Inspection::of(&fixture.path, NOW, NOW, NOW).await.unwrap();
+    assert_eq!(inspection.listed_columns(), inspection.columns);
+    assert_eq!(inspection.programs, []);
 }
 
 /// Fills every column that is sealed.
@@ -44,19 +34,16 @@ async fn one_of_everything(fixture: &Fixture) {
 }
 
 /// How many values of a column there are, and how many of them are in the form of a sealed one.
-async fn count_sealed(
-    database: &mut SqliteConnection,
-    table: &str,
-    column: &str,
-) -> (usize, usize) {
-    let sql = format!("SELECT {column} FROM {table} WHERE typeof({column}) = 'blob'");
-    let values: Vec<Vec<u8>> =
-        sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&mut *database).await.unwrap();
-    let sql = format!("SELECT COUNT({column}) FROM {table}");
-    let count: i64 = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(database).await.unwrap();
+async fn count_sealed(database: &mut AnyConnection, table: &str, column: &str) -> (usize, usize) {
+    let sql = format!("SELECT {column} FROM {table} WHERE {column} IS NOT NULL");
+    let Ok(rows) = sqlx::query(AssertSqlSafe(sql)).fetch_all(database).await else {
+        // A time or a truth of the library's, which no sealed value is.
+        return (0, 0);
+    };
     let key = data_keys(7).current().id();
-    let sealed = values.iter().filter(|value| sealing_key(value) == Some(key)).count();
-    (usize::try_from(count).unwrap(), sealed)
+    let values = rows.iter().filter_map(|row| row.try_get::<Vec<u8>, _>(0).ok());
+    let sealed = values.filter(|value| sealing_key(value) == Some(key)).count();
+    (rows.len(), sealed)
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 use std::net::Ipv4Addr;
 
-use sqlx::Row;
+use sqlx::{Column, Row};
 use tacit_accounts::StoreError;
 use tacit_keys::{PresharedKey, data_key::Place};
 use tacit_messages::{DeviceId, UnixSeconds};
@@ -15,14 +15,10 @@ async fn session_row_holds_only_account_times_and_ip() {
     fixture.store.session_began(device.id, ip("192.0.2.7"), NOW).await.unwrap();
     fixture.store.session_ended(device.id, later(60)).await.unwrap();
     let mut database = fixture.database().await;
-    let columns: Vec<String> =
-        sqlx::query_scalar("SELECT name FROM pragma_table_info('sessions') ORDER BY cid")
-            .fetch_all(&mut database)
-            .await
-            .unwrap();
-    assert_eq!(columns, ["id", "account_id", "device_id", "connecting_ip", "began_at", "ended_at"]);
     let rows = sqlx::query("SELECT * FROM sessions").fetch_all(&mut database).await.unwrap();
     assert_eq!(rows.len(), 1);
+    let columns: Vec<_> = rows[0].columns().iter().map(|column| column.name()).collect();
+    assert_eq!(columns, ["id", "account_id", "device_id", "connecting_ip", "began_at", "ended_at"]);
     assert_eq!(rows[0].get::<i64, _>("account_id"), account.0);
     assert_eq!(rows[0].get::<i64, _>("device_id").unsigned_abs(), device.id.0);
     let place = Place { table: "sessions", column: "connecting_ip", row: rows[0].get("id") };

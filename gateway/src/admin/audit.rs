@@ -23,6 +23,10 @@ impl Answer for ShowAuditFacts {
             tunnel_v6: gateway.networks.v6(),
             data_dir: settings.data_dir.clone(),
             store: data_dir::store_path(&settings.data_dir),
+            database: settings
+                .database
+                .clone()
+                .map(|url| (url, settings.database_password_file.clone())),
             data_key: settings.data_key.clone(),
             socket: settings.socket.clone(),
             config: gateway.config.0.clone(),

@@ -234,8 +234,10 @@ pub(crate) struct AuditFacts {
     pub(crate) tunnel_v6: Ipv6Net,
     /// Directory of the store and the keys.
     pub(crate) data_dir: PathBuf,
-    /// The store.
+    /// The store, if it is a file.
     pub(crate) store: PathBuf,
+    /// The database that has the store, if it is a server's, and the file with its password.
+    pub(crate) database: Option<(String, Option<PathBuf>)>,
     /// File of the data key, if the operator named one.
     pub(crate) data_key: Option<PathBuf>,
     /// The admin socket.
@@ -261,6 +263,14 @@ pub(crate) struct AuditFacts {
 }
 
 impl AuditFacts {
+    /// The program that shows the store, as a shell has it.
+    pub(crate) fn sql(&self) -> String {
+        match &self.database {
+            Some((url, _)) => format!("psql '{url}' -c"),
+            None => format!("sqlite3 -readonly {}", self.store.display()),
+        }
+    }
+
     /// Whether an address of a tunnel network is a device's: the first of each is the gateway's own.
     pub(crate) fn is_of_a_device(&self, address: IpAddr) -> bool {
         match address {

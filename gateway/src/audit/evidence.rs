@@ -116,7 +116,7 @@ impl Evidence {
             .replace("{tunnel}", tunnel)
             .replace("{uplink}", &uplinks.join(", "))
             .replace("{data}", &self.facts.data_dir.display().to_string())
-            .replace("{store}", &self.facts.store.display().to_string())
+            .replace("{sql}", &self.facts.sql())
             .replace("{config}", &self.facts.config.display().to_string())
             .replace("{socket}", &self.facts.socket.display().to_string())
             .replace(

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use tacit_accounts::{Inspection, PastItsTime};
+use tacit_accounts::{Database, Inspection, PastItsTime};
 use tacit_messages::UnixSeconds;
 
 use super::{
@@ -15,20 +15,20 @@ use super::{
     process::{Process, field},
     reading::{self, Reading, Unread},
 };
-use crate::{admin::AuditFacts, control::retention::DAY};
+use crate::{admin::AuditFacts, control::retention::DAY, database};
 
 /// The checks of this family.
 pub(super) static CHECKS: &[Check] = &[
     Check {
         id: "store-schema",
         meaning: "The store has exactly the columns that the inventory lists, and nothing that acts by itself.",
-        by_hand: "sqlite3 -readonly {store} .schema; tacit inventory",
+        by_hand: "{sql} .schema (psql: \\d); tacit inventory",
         judge: |evidence| reading::judge(&evidence.store.inspection, judge_schema),
     },
     Check {
         id: "store-retention",
         meaning: "Nothing that is kept for a time is kept for longer than the operator says: sessions, former values, unconfirmed addresses, letters, the staff log, the disclosure register, and what is there only for these.",
-        by_hand: "sqlite3 -readonly {store} \"SELECT datetime(min(ended_at), 'unixepoch') FROM sessions; SELECT datetime(min(quarantined_until), 'unixepoch') FROM freed_addresses; SELECT former_id FROM rotated_devices WHERE former_id NOT IN (SELECT device_id FROM sessions); SELECT datetime(min(keep_until), 'unixepoch') FROM archive; SELECT datetime(min(expires_at), 'unixepoch') FROM pending_addresses; SELECT datetime(min(queued_at), 'unixepoch') FROM letters WHERE rules_version IS NULL; SELECT datetime(min(at), 'unixepoch') FROM staff_log; SELECT datetime(min(at), 'unixepoch') FROM disclosures; SELECT id, datetime(cancelled_at, 'unixepoch') FROM accounts WHERE cancelled_at IS NOT NULL\"",
+        by_hand: "{sql} \"SELECT min(ended_at) FROM sessions; SELECT min(quarantined_until) FROM freed_addresses; SELECT former_id FROM rotated_devices WHERE former_id NOT IN (SELECT device_id FROM sessions); SELECT min(keep_until) FROM archive; SELECT min(expires_at) FROM pending_addresses; SELECT min(queued_at) FROM letters WHERE rules_version IS NULL; SELECT min(at) FROM staff_log; SELECT min(at) FROM disclosures; SELECT id, cancelled_at FROM accounts WHERE cancelled_at IS NOT NULL\"",
         judge: |evidence| {
             reading::judge(&evidence.store.inspection, |inspection, finding| {
                 let facts = &evidence.facts;
@@ -71,6 +71,23 @@ impl StoreFiles {
 const UNTIL_PURGED: Duration = DAY;
 
 async fn inspect(facts: &AuditFacts, root: &Path) -> Reading<Inspection> {
+    let unread = |why: &dyn std::fmt::Display| Unread::new("the store", why);
+    let database = match &facts.database {
+        None => file(facts, root)?,
+        Some((url, password_path)) => database::server(url, password_path.as_deref())
+            .map(Database::Postgres)
+            .map_err(|error| unread(&error))?,
+    };
+    let latest_quarantine = UnixSeconds::now().minus(UNTIL_PURGED);
+    let latest_end = latest_quarantine.minus(DAY * facts.keep_sessions);
+    let latest_record = latest_quarantine.minus(DAY * facts.keep_records);
+    Inspection::of(database, latest_end, latest_quarantine, latest_record)
+        .await
+        .map_err(|error| unread(&error))
+}
+
+/// The store's file, which must be the same here as where the gateway runs.
+fn file(facts: &AuditFacts, root: &Path) -> Reading<Database> {
     let path = &facts.store;
     let unread = |why: &dyn std::fmt::Display| Unread::new("the store", why);
     let (theirs, ours) = (identity(&root.join(relative(path))), identity(path));
@@ -79,12 +96,7 @@ async fn inspect(facts: &AuditFacts, root: &Path) -> Reading<Inspection> {
     {
         return Err(unread(&"it is in another mount namespace; run this where the gateway runs"));
     }
-    let latest_quarantine = UnixSeconds::now().minus(UNTIL_PURGED);
-    let latest_end = latest_quarantine.minus(DAY * facts.keep_sessions);
-    let latest_record = latest_quarantine.minus(DAY * facts.keep_records);
-    Inspection::of(path, latest_end, latest_quarantine, latest_record)
-        .await
-        .map_err(|error| unread(&error))
+    Ok(Database::from(path))
 }
 
 fn identity(path: &Path) -> io::Result<(u64, u64)> {
@@ -96,7 +108,7 @@ fn relative(path: &Path) -> &Path {
 }
 
 fn judge_schema(inspection: &Inspection, finding: &mut Finding) {
-    let listed = Inspection::listed_columns();
+    let listed = inspection.listed_columns();
     let columns = &inspection.columns;
     finding.pass(format!(
         "{} columns in the store, {} in the inventory",
@@ -185,8 +197,8 @@ mod tests {
     use super::{super::check::Verdict, *};
 
     fn schema(change: impl FnOnce(&mut Inspection)) -> Verdict {
-        let mut inspection =
-            Inspection { columns: Inspection::listed_columns(), ..Inspection::default() };
+        let mut inspection = Inspection::default();
+        inspection.columns = inspection.listed_columns();
         change(&mut inspection);
         let mut finding = Finding::default();
         judge_schema(&inspection, &mut finding);

@@ -166,11 +166,6 @@ impl DataDir {
     pub(crate) fn key_path(&self) -> PathBuf {
         self.path.join("gateway.key")
     }
-
-    /// The store.
-    pub(crate) fn store_path(&self) -> PathBuf {
-        store_path(&self.path)
-    }
 }
 
 /// Gives what is open to `user`.

@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use tacit_accounts::Database;
 use tacit_keys::{DataKeyError, DataKeys};
 
 use crate::config::Settings;
@@ -51,15 +52,18 @@ pub(crate) fn in_directory(data_dir: &Path) -> PathBuf {
     data_dir.join(FILE_NAME)
 }
 
-/// Loads the data key of the store at `store_path`, or makes one if there is no store yet.
+/// Loads the data key of the store in `database`, or makes one if there is no store yet. A server is not asked whether
+/// there is one; it refuses the key later.
 ///
 /// # Errors
 /// [`UnsealError`] if the key is missing or its file cannot be used.
-pub(crate) fn load_or_create(path: &Path, store_path: &Path) -> Result<DataKeys, UnsealError> {
+pub(crate) fn load_or_create(path: &Path, database: &Database) -> Result<DataKeys, UnsealError> {
     if let Some(keys) = DataKeys::load(path)? {
         return Ok(keys);
     }
-    if store_path.exists() {
+    if let Database::Sqlite(store_path) = database
+        && store_path.exists()
+    {
         return Err(UnsealError::Missing {
             key_path: path.to_owned(),
             store_path: store_path.to_owned(),
@@ -91,11 +95,12 @@ mod tests {
     fn key_is_made_once_and_never_for_a_store_that_has_one() {
         let dir = tempfile::tempdir().unwrap();
         let (path, store_path) = (dir.path().join("data.key"), dir.path().join("store.sqlite"));
-        let made = load_or_create(&path, &store_path).unwrap();
+        let database = Database::Sqlite(store_path.clone());
+        let made = load_or_create(&path, &database).unwrap();
         fs::write(&store_path, "").unwrap();
-        assert_eq!(load_or_create(&path, &store_path).unwrap(), made);
+        assert_eq!(load_or_create(&path, &database).unwrap(), made);
         fs::remove_file(&path).unwrap();
-        let error = load_or_create(&path, &store_path).unwrap_err();
+        let error = load_or_create(&path, &database).unwrap_err();
         assert!(matches!(error, UnsealError::Missing { .. }), "{error}");
         assert!(!path.exists());
     }

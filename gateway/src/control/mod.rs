@@ -42,7 +42,9 @@ use std::{
 
 use anyhow::{Context, bail};
 use parking_lot::Mutex;
-use tacit_accounts::{Deed, Door, RemovedDevice, Store, StoreError, TunnelPool, post::Mail};
+use tacit_accounts::{
+    Database, Deed, Door, RemovedDevice, Store, StoreError, TunnelPool, post::Mail,
+};
 use tacit_keys::{DataKeys, PrivateKey, PublicKey, gateway_key};
 use tacit_messages::{DeviceId, UnixSeconds, clock::Instant};
 use tokio::{
@@ -76,6 +78,7 @@ use crate::{
         socket::AdminSocket,
     },
     config::Settings,
+    database,
     host::{self, HostError, HostSettings, Network},
     log, metrics,
 };
@@ -168,9 +171,9 @@ pub(crate) fn run(settings: Settings, config: ConfigFile) -> anyhow::Result<()> 
         let runtime = runtime::Builder::new_current_thread().enable_all().build();
         runtime.context("starting")?.block_on(Prepared::as_root(settings, user))?
     };
-    let settings = &prepared.settings;
-    let ports: Vec<u16> = mail::port(settings).into_iter().collect();
-    let _seal = Seal::apply(user, &settings.data_dir, &settings.listen, &ports)?;
+    let Prepared { settings, database, .. } = &prepared;
+    let ports: Vec<u16> = mail::port(settings).into_iter().chain(seal::port_of(database)).collect();
+    let _seal = Seal::apply(user, &settings.data_dir, &settings.listen, &ports, database)?;
     prepared.data_dir.check_reachable(user)?;
     runtime::Builder::new_multi_thread()
         .enable_all()
@@ -182,6 +185,7 @@ pub(crate) fn run(settings: Settings, config: ConfigFile) -> anyhow::Result<()> 
 /// Everything that takes root's rights, done.
 struct Prepared {
     settings: Settings,
+    database: Database,
     networks: TunnelPool,
     host_settings: HostSettings,
     data_dir: DataDir,
@@ -197,20 +201,21 @@ struct Prepared {
 
 impl Prepared {
     async fn as_root(settings: Settings, user: User) -> anyhow::Result<Self> {
-        let networks = networks::choose(&settings).await?;
+        let database = database::of(&settings)?;
+        let networks = networks::choose(&settings, &database).await?;
         let host_settings = host_settings(&settings, networks);
         preflight(&host_settings).await?;
         let metrics = metrics::listen(&settings)?;
         let mail = mail::prepare(&settings)?;
         let data_dir = DataDir::take(&settings.data_dir)?;
-        let data_keys =
-            data_key::load_or_create(&data_key::path(&settings), &data_dir.store_path())?;
+        let data_keys = data_key::load_or_create(&data_key::path(&settings), &database)?;
         let identity = gateway_key::load_or_create(&data_dir.key_path())?;
         data_dir.give_to(user)?;
         let (socket, listener) = AdminSocket::bind(&settings.socket)?;
         let starter = StarterProcess::start(&socket, &forwarder::arguments(&settings, networks))?;
         Ok(Self {
             settings,
+            database,
             networks,
             host_settings,
             data_dir,
@@ -227,13 +232,14 @@ impl Prepared {
 
     /// Is the gateway until it is told to stop.
     async fn run(self, config: ConfigFile) -> anyhow::Result<()> {
-        let Self { settings, networks, host_settings, data_dir, data_keys, .. } = self;
+        let Self { settings, database, networks, host_settings, data_keys, .. } = self;
+        let _data_dir = self.data_dir;
         let (identity, listener) = (self.identity, self.listener);
         let (socket, metrics, mut starter_process) = (self.socket, self.metrics, self.starter);
         let mut stop_signal = stop_signal().context("catching signals")?;
         let starter = starter_process.listen().context("listening to the starter")?;
         let starter_gone = starter.gone();
-        let store = open_store(&settings, networks, &data_dir, data_keys).await?;
+        let store = open_store(&settings, &database, networks, data_keys).await?;
         let post = Post::new(store.clone(), self.mail);
         let key_path = data_key::path(&settings);
         let key_rotation = KeyRotation::start(key_path, settings.data_dir.clone(), store.clone());
@@ -405,11 +411,11 @@ fn host_settings(settings: &Settings, networks: TunnelPool) -> HostSettings {
 /// Opens the store and closes what a crash left open in it.
 async fn open_store(
     settings: &Settings,
+    database: &Database,
     networks: TunnelPool,
-    data_dir: &DataDir,
     data_keys: DataKeys,
 ) -> anyhow::Result<Store> {
-    let store = Store::open(&data_dir.store_path(), networks, data_keys).await?;
+    let store = Store::open(database, networks, data_keys).await?;
     let (archive, records) = (DAY * settings.keep_archive, DAY * settings.keep_records);
     let store = store.with_device_limit(settings.device_limit).with_times(archive, records);
     let rows = store.close_open_sessions().await?;

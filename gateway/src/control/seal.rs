@@ -7,7 +7,7 @@
 
 use std::{
     fs,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     os::fd::{AsFd, OwnedFd},
     path::Path,
 };
@@ -21,6 +21,7 @@ use rustix::{
     io::Errno,
     thread::{CapabilitySet, set_no_new_privs},
 };
+use tacit_accounts::{Database, database::postgres::Address};
 use tacit_messages::SealPart;
 use tacit_seal::{Failure, apply as part, errno, filter, landlock_error, rights};
 
@@ -44,8 +45,10 @@ impl Seal {
         data_dir: &Path,
         listen: &[SocketAddr],
         ports: &[u16],
+        database: &Database,
     ) -> Result<Self, SealError> {
-        apply(user, data_dir, listen, ports).map_err(|failure| SealError::new("control", failure))
+        apply(user, data_dir, listen, ports, database)
+            .map_err(|failure| SealError::new("control", failure))
     }
 }
 
@@ -54,9 +57,10 @@ fn apply(
     data_dir: &Path,
     listen: &[SocketAddr],
     ports: &[u16],
+    database: &Database,
 ) -> Result<Seal, Failure> {
     part(SealPart::Limits, seal::be_alone)?;
-    let places = part(SealPart::Landlock, || places(data_dir))?;
+    let places = part(SealPart::Landlock, || places(data_dir, database))?;
     let kept = kept(listen);
     part(SealPart::Capabilities, || set_no_new_privs(true))?;
     part(SealPart::Capabilities, || rights::bound(CapabilitySet::empty()))?;
@@ -82,12 +86,15 @@ fn kept(listen: &[SocketAddr]) -> CapabilitySet {
 }
 
 /// What control may still open, and for what.
-fn places(data_dir: &Path) -> rustix::io::Result<Vec<(OwnedFd, BitFlags<AccessFs>)>> {
+fn places(
+    data_dir: &Path,
+    database: &Database,
+) -> rustix::io::Result<Vec<(OwnedFd, BitFlags<AccessFs>)>> {
     let read = BitFlags::from(AccessFs::ReadFile);
     let write = AccessFs::ReadFile | AccessFs::WriteFile;
     let make = AccessFs::MakeReg | AccessFs::RemoveFile | AccessFs::ReadDir | AccessFs::Truncate;
     let switch = write | AccessFs::ReadDir | AccessFs::Truncate;
-    let wanted = [
+    let mut wanted = vec![
         (data_dir, write | make),
         // The forwarding switches and the TUN device's own.
         (Path::new("/proc/sys/net"), switch),
@@ -97,12 +104,40 @@ fn places(data_dir: &Path) -> rustix::io::Result<Vec<(OwnedFd, BitFlags<AccessFs
         (Path::new("/dev/null"), write),
         (Path::new("/dev/urandom"), read),
     ];
+    match server_address(database) {
+        Some(Address::Directory(directory, _)) => {
+            wanted.push((directory, AccessFs::ResolveUnix.into()));
+        }
+        Some(Address::Host(host, _)) if host.parse::<IpAddr>().is_err() => {
+            wanted.extend(NAME_FILES.map(|path| (Path::new(path), read)));
+        }
+        _ => {}
+    }
     let opened = wanted.into_iter().map(|(path, access)| {
         let place = open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
         place.map(|place| (place, access))
     });
     // Without IPv6, or with a /proc of a container's own making, something may be missing; nothing uses it then.
     opened.filter(|place| !matches!(place, Err(Errno::NOENT))).collect()
+}
+
+/// What says which address a host's name has.
+const NAME_FILES: [&str; 5] =
+    ["/etc/hosts", "/etc/resolv.conf", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf"];
+
+fn server_address(database: &Database) -> Option<&Address> {
+    match database {
+        Database::Sqlite(_) => None,
+        Database::Postgres(server) => Some(server.address()),
+    }
+}
+
+/// The TCP port of the server that has the store, if it is reached by one.
+pub(super) fn port_of(database: &Database) -> Option<u16> {
+    match server_address(database) {
+        Some(Address::Host(_, port)) => Some(*port),
+        _ => None,
+    }
 }
 
 fn deny_all_but(places: &[(OwnedFd, BitFlags<AccessFs>)], ports: &[u16]) -> rustix::io::Result<()> {

@@ -26,6 +26,11 @@ fn sealed(listen: &str, work: impl FnOnce(&Path)) {
 
 /// The same, with TCP ports that can be reached.
 fn sealed_with_ports(listen: &str, ports: &[u16], work: impl FnOnce(&Path)) {
+    sealed_with(listen, ports, &Database::Sqlite("store.sqlite".into()), work);
+}
+
+/// The same with a store in `database`.
+fn sealed_with(listen: &str, ports: &[u16], database: &Database, work: impl FnOnce(&Path)) {
     let data_dir = tempfile::tempdir().unwrap();
     fs::write(data_dir.path().join("gateway.key"), "key").unwrap();
     for path in [data_dir.path(), &data_dir.path().join("gateway.key")] {
@@ -33,7 +38,7 @@ fn sealed_with_ports(listen: &str, ports: &[u16], work: impl FnOnce(&Path)) {
     }
     in_child(|| {
         let listen = [listen.parse().unwrap()];
-        let _seal = Seal::apply(USER, data_dir.path(), &listen, ports).unwrap();
+        let _seal = Seal::apply(USER, data_dir.path(), &listen, ports, database).unwrap();
         work(data_dir.path());
     });
 }
@@ -256,6 +261,17 @@ fn tcp_reaches_the_ports_of_the_settings_and_no_other() {
         TcpStream::connect(mail).unwrap();
         assert_refused("another port", TcpStream::connect(other), libc::EACCES);
         assert_refused("listening", TcpListener::bind("127.0.0.1:0"), libc::EACCES);
+        assert_refused("names", fs::read("/etc/hosts"), libc::EACCES);
+    });
+}
+
+#[test]
+fn files_with_the_addresses_of_names_are_for_a_database_that_has_one() {
+    let server = "postgres://tacit@db.example.org/tacit".parse().unwrap();
+    let database = Database::Postgres(server);
+    sealed_with("0.0.0.0:51820", &[], &database, |_| {
+        assert!(fs::read("/etc/hosts").is_ok());
+        assert_refused("reading", File::open("/etc/passwd"), libc::EACCES);
     });
 }
 
@@ -290,7 +306,8 @@ fn process_with_another_thread_is_not_sealed() {
                 std::thread::park()
             }
         });
-        let error = Seal::apply(USER, data_dir.path(), &[], &[]).err().unwrap();
+        let database = Database::Sqlite("store.sqlite".into());
+        let error = Seal::apply(USER, data_dir.path(), &[], &[], &database).err().unwrap();
         assert_eq!(error.part, SealPart::Limits);
         assert!(getuid().is_root());
     });

@@ -1,0 +1,20 @@
+//! What the store promises, shown through its public API: on PostgreSQL. `main.rs` shows the same on SQLite.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot prepare has failed")]
+
+mod accounts;
+mod allocation;
+mod chains;
+mod devices;
+mod harness;
+mod inventory;
+mod opening;
+mod reseal;
+mod retention;
+mod sealing;
+mod server;
+mod sessions;
+
+use harness::*;
+
+const ON: On = On::Postgres;
