@@ -19,7 +19,7 @@ static ON_POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
 pub enum Database {
     /// In a file of SQLite, for one gateway.
     Sqlite(PathBuf),
-    /// In a database of a PostgreSQL server, which gateways can share.
+    /// In a database of a PostgreSQL server.
     Postgres(Server),
 }
 
