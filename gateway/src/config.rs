@@ -245,7 +245,7 @@ pub(crate) struct Overrides {
     #[serde(skip_serializing_if = "Option::is_none")]
     contact: Option<Contact>,
 
-    /// Where customers find the site, such as https://vpn.example.org.
+    /// Where customers find the site, such as `https://vpn.example.org`.
     #[arg(long, env = "TACIT_SITE_URL", value_name = "URL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     site_url: Option<SiteUrl>,
