@@ -114,11 +114,12 @@ pub(crate) async fn end_quarantines(
 }
 
 async fn reissue(write: &mut Write, pool: TunnelPool) -> Result<Option<i64>, StoreError> {
+    // Ordered as the index of quarantines is: by offset alone, PostgreSQL would go through all that are in quarantine.
     let offset = sqlx::query_scalar(
         "DELETE FROM freed_addresses WHERE address_offset = (
             SELECT address_offset FROM freed_addresses
             WHERE quarantined_until IS NULL AND address_offset <= $1
-            ORDER BY address_offset LIMIT 1
+            ORDER BY quarantined_until, address_offset LIMIT 1
         ) RETURNING address_offset",
     )
     .bind(i64::from(pool.last_offset()))

@@ -105,6 +105,7 @@ impl Store {
         let mut write = self.write().await?;
         // `run` would make this future one that cannot move between threads.
         self.kind.migrations().run_direct(None, write.connection(), false).await?;
+        self.kind.keep_out_of_statistics(write.connection()).await?;
         data_keys::adopt(&mut write, &self.keys()).await?;
         chain::adopt(&mut write, &self.keys()).await?;
         addresses::adopt(&mut write, self.tunnel_pool).await?;

@@ -100,6 +100,18 @@ impl Kind {
         }
     }
 
+    /// Keeps copies of what could name somebody out of what the program notes of values to find them quickly.
+    pub(crate) async fn keep_out_of_statistics(
+        self,
+        connection: &mut AnyConnection,
+    ) -> Result<(), sqlx::Error> {
+        match self {
+            // It notes nothing unless told to.
+            Self::Sqlite => Ok(()),
+            Self::Postgres => postgres::keep_out_of_statistics(connection).await,
+        }
+    }
+
     /// Table and name of every column, of views too.
     pub(crate) const fn columns(self) -> &'static str {
         match self {

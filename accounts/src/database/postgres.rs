@@ -208,51 +208,94 @@ pub(crate) async fn look_into(server: &Server) -> Result<AnyConnection, sqlx::Er
 const READ_PATIENCE: Duration = Duration::from_secs(5);
 const CONNECT_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Writes the tables anew without the rows that are removed. Each is nobody else's meanwhile.
+/// Writes the tables anew without the rows that are removed, and what the planner knows of their values with them. Each
+/// is nobody else's meanwhile.
 ///
 /// Returns false if somebody read all the time, who could still see what is removed.
 pub(crate) async fn vacuum(connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
-    if !nobody_sees_what_is_removed(connection).await? {
-        return Ok(false);
-    }
     let tables: Vec<String> = sqlx::query_scalar(
         "SELECT quote_ident(relname) FROM pg_class
          WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace",
     )
     .fetch_all(&mut *connection)
     .await?;
+    for_each(connection, "ANALYZE", &tables).await?;
+    if !nobody_sees_what_is_removed(connection).await? {
+        return Ok(false);
+    }
+    for_each(connection, "VACUUM (FULL)", &tables).await?;
+    // What was analysed before is in there. The server leaves it alone unless the database is this user's.
+    connection.execute(sqlx::raw_sql("VACUUM (FULL) pg_catalog.pg_statistic")).await?;
+    Ok(true)
+}
+
+async fn for_each(
+    connection: &mut AnyConnection,
+    verb: &str,
+    tables: &[String],
+) -> Result<(), sqlx::Error> {
     for table in tables {
-        let statement = format!("VACUUM (FULL) {table}");
+        let statement = format!("{verb} {table}");
         connection.execute(sqlx::raw_sql(AssertSqlSafe(statement))).await?;
     }
-    Ok(true)
+    Ok(())
 }
 
 /// Waits until everybody who reads began after this.
 async fn nobody_sees_what_is_removed(connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
-    let now: String = sqlx::query_scalar("SELECT CAST(CAST(pg_current_xact_id() AS xid) AS TEXT)")
+    let now: String = sqlx::query_scalar("SELECT CAST(pg_current_xact_id() AS TEXT)")
         .fetch_one(&mut *connection)
         .await?;
     let began_at = Instant::now();
-    loop {
-        let readers: i64 = sqlx::query_scalar(
-            "SELECT COUNT(*) FROM pg_stat_activity
-             WHERE datname = current_database() AND pid != pg_backend_pid()
-             AND age(backend_xmin) >= age(CAST($1 AS xid))",
-        )
-        .bind(&now)
-        .fetch_one(&mut *connection)
-        .await?;
-        if readers == 0 {
-            // Whoever connects reads before the server says to which database.
-            sleep(CONNECT_PATIENCE).await;
-            return Ok(true);
-        }
+    while is_seen(connection, &now).await? {
         if Instant::now().since(began_at) > READ_PATIENCE {
             return Ok(false);
         }
         sleep(Duration::from_millis(50)).await;
     }
+    // Whoever connects reads before the server says to which database.
+    sleep(CONNECT_PATIENCE).await;
+    Ok(true)
+}
+
+/// Whether what was removed before the transaction `now` is kept for somebody.
+async fn is_seen(connection: &mut AnyConnection, now: &str) -> Result<bool, sqlx::Error> {
+    // Whoever begins to read while a transaction of any database on the server runs keeps what was removed since that
+    // began, and so would the vacuum. Of whom the server tells nothing, anything is to be expected.
+    let (old_transactions, old_readers): (i64, i64) = sqlx::query_as(
+        "SELECT CAST(CASE WHEN pg_snapshot_xmin(pg_current_snapshot()) > CAST($1 AS xid8) THEN 0 ELSE 1 END AS BIGINT),
+            (SELECT COUNT(*) FROM pg_stat_activity
+             WHERE datname = current_database() AND pid != pg_backend_pid()
+             AND (age(backend_xmin) >= age(CAST(CAST($1 AS xid8) AS xid)) OR query = '<insufficient privilege>'))",
+    )
+    .bind(now)
+    .fetch_one(&mut *connection)
+    .await?;
+    Ok(old_transactions + old_readers > 0)
+}
+
+/// Has the server note nothing of texts and bytes for its planner, and forget what it has noted: sealed values, names
+/// and keys would stay there after they were removed.
+pub(crate) async fn keep_out_of_statistics(
+    connection: &mut AnyConnection,
+) -> Result<(), sqlx::Error> {
+    let noted: Vec<(String, String, String)> = sqlx::query_as(
+        "SELECT quote_ident(relname), quote_ident(attname), format_type(atttypid, atttypmod) ||
+            CASE WHEN attcollation = typcollation THEN '' ELSE ' COLLATE ' || CAST(CAST(attcollation AS regcollation) AS TEXT) END
+         FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid JOIN pg_type ON pg_type.oid = atttypid
+         WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace AND typname IN ('bytea', 'text')
+         AND attnum > 0 AND NOT attisdropped AND COALESCE(attstattarget, -1) <> 0",
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    for (table, column, of_type) in noted {
+        // To give it the type that it has makes the server forget, and changes nothing else.
+        let statement = format!(
+            "ALTER TABLE {table} ALTER COLUMN {column} SET STATISTICS 0, ALTER COLUMN {column} TYPE {of_type}"
+        );
+        connection.execute(sqlx::raw_sql(AssertSqlSafe(statement))).await?;
+    }
+    Ok(())
 }
 
 fn pool(server: &Server, max: u32, own: &'static str) -> AnyPool {

@@ -80,7 +80,7 @@ async fn entries_that_many_write_at_once_are_one_chain() {
 }
 
 #[tokio::test]
-async fn changed_entry_is_named() {
+async fn clause_7_changed_entry_is_named() {
     for sql in [
         "UPDATE LIST SET at = at + 1 WHERE number = 3",
         "UPDATE LIST SET uid = 0 WHERE number = 3",
@@ -98,7 +98,7 @@ async fn first_of_several_changed_entries_is_named() {
 }
 
 #[tokio::test]
-async fn removed_entry_is_named() {
+async fn clause_7_removed_entry_is_named() {
     for (number, rest) in [(1, ""), (4, ""), (7, "")] {
         let sql = format!("DELETE FROM LIST WHERE number = {number}{rest}");
         assert_eq!(faults(&[&sql]).await, [ChainFault::Missing(number); 2]);
@@ -117,7 +117,7 @@ async fn cut_off_end_is_seen_by_the_head() {
 }
 
 #[tokio::test]
-async fn reordered_entries_are_named() {
+async fn clause_7_reordered_entries_are_named() {
     let swap = [
         "UPDATE LIST SET number = 99 WHERE number = 2",
         "UPDATE LIST SET number = 2 WHERE number = 5",

@@ -75,12 +75,16 @@ impl Place {
     }
 }
 
-/// Copies the files of a database but for those of the server's own tables, which have the low numbers.
+/// What the server notes of the values in columns is in pg_statistic (2619), long ones in its other table (2840).
+const STATISTICS: [u32; 2] = [2619, 2840];
+
+/// Copies the files of a database but for those of the server's own tables, which have the low numbers. They know of no
+/// values, but for the statistics.
 fn copy_tables(from: &Path, to: &Path) {
     for file in fs::read_dir(from).unwrap() {
         let name = file.unwrap().file_name().into_string().unwrap();
         let number: String = name.chars().take_while(char::is_ascii_digit).collect();
-        if number.parse().is_ok_and(|number: u32| number >= 16_384) {
+        if number.parse().is_ok_and(|number| number >= 16_384 || STATISTICS.contains(&number)) {
             fs::copy(from.join(&name), to.join(&name)).unwrap();
         }
     }

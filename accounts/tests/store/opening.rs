@@ -35,20 +35,22 @@ async fn newer_schema_is_refused() {
     assert!(error.to_string().contains("newer tacit"), "{error}");
 }
 
+/// Opens a store so many times at once.
+pub(crate) async fn open_at_once(place: &Place, times: usize) {
+    let open = |_| {
+        let database = place.database();
+        let networks = pool("10.66.0.0/16", "fd66::/64");
+        tokio::spawn(async move { open(&database, networks).await })
+    };
+    for open in (0..times).map(open).collect::<Vec<_>>() {
+        open.await.unwrap().unwrap().close().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn first_starts_at_once_make_one_store() {
     for _ in 0..5 {
-        let place = Place::new();
-        let opens: Vec<_> = (0..8)
-            .map(|_| {
-                let database = place.database();
-                let networks = pool("10.66.0.0/16", "fd66::/64");
-                tokio::spawn(async move { open(&database, networks).await })
-            })
-            .collect();
-        for open in opens {
-            open.await.unwrap().unwrap().close().await;
-        }
+        open_at_once(&Place::new(), 8).await;
     }
 }
 

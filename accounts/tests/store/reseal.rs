@@ -1,10 +1,12 @@
 use std::{collections::HashSet, sync::Arc};
 
-use tacit_accounts::{AccountId, AccountSelector, Progress, Store, StoreError};
+use tacit_accounts::{AccountId, AccountSelector, Progress, Store, StoreError, inventory};
 use tacit_keys::{DataKeys, data_key::sealing_key};
 
 use crate::{
-    Fixture, NOW, add_account, add_device, data_keys, email, ip, later, pool,
+    Fixture, NOW, add_account, add_device, data_keys, email,
+    inventory::one_of_everything,
+    ip, later, pool,
     retention::{found, heads, many_sessions},
 };
 
@@ -71,6 +73,25 @@ async fn nothing_of_the_former_key_is_in_the_files_afterwards() {
     assert_eq!(fixture.store.account(&by_email).await.unwrap().id, AccountId(1));
     let former = reopen(fixture, data_keys(7)).await.map(drop).unwrap_err();
     assert!(matches!(former, StoreError::WrongDataKey));
+}
+
+#[tokio::test]
+async fn ciphertext_of_every_sealed_column_goes_with_the_former_key() {
+    let fixture = Fixture::new().await;
+    one_of_everything(&fixture).await;
+    let mut old = HashSet::new();
+    for (table, columns) in inventory() {
+        for (column, _) in columns.iter().filter(|(_, column)| column.sealed) {
+            let sql = format!("SELECT {column} FROM {table} WHERE {column} IS NOT NULL");
+            let of_column = heads(&fixture, &sql).await;
+            assert!(!of_column.is_empty(), "{table}.{column}: nothing to see");
+            old.extend(of_column);
+        }
+    }
+    assert_eq!(found(fixture._dir.path(), &old), old.len(), "the search misses what is there");
+    begin(&fixture).await;
+    fixture.store.seal_anew(&Progress::default()).await.unwrap();
+    assert_eq!(found(fixture._dir.path(), &old), 0, "old ciphertext is in the files");
 }
 
 #[tokio::test]

@@ -30,7 +30,8 @@ pub(crate) fn found(dir: impl AsRef<Path>, heads: &HashSet<Vec<u8>>) -> usize {
 }
 
 /// What the sealed values begin with that `sql` selects.
-pub(crate) async fn heads(fixture: &Fixture, sql: &'static str) -> HashSet<Vec<u8>> {
+pub(crate) async fn heads(fixture: &Fixture, sql: &str) -> HashSet<Vec<u8>> {
+    let sql = sqlx::AssertSqlSafe(sql.to_owned());
     let values: Vec<Vec<u8>> =
         sqlx::query_scalar(sql).fetch_all(&mut fixture.database().await).await.unwrap();
     values.into_iter().map(|value| value[..HEAD_LEN].to_vec()).collect()

@@ -61,7 +61,7 @@ fn holders(dir: impl AsRef<Path>, value: &[u8]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn stolen_database_yields_no_email_no_ip_and_no_preshared_key() {
+async fn clause_7_stolen_database_yields_no_email_no_ip_and_no_preshared_key() {
     let (fixture, keys) = sealed_things().await;
     let dir = fixture._dir.path();
     assert!(!holders(&dir, NAME.as_bytes()).is_empty(), "the search finds nothing at all");

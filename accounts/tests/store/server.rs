@@ -1,22 +1,28 @@
 //! What is particular to a store in a database of a PostgreSQL server.
 
-use tacit_accounts::{Database, Store, StoreError};
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    time::Duration,
+};
 
-use crate::{Fixture, NOW, Place, add_account, add_device, data_keys, open, pool};
+use sqlx::{AnyConnection, Connection, Executor};
+use tacit_accounts::{Database, Store, StoreError};
+use tacit_tests::postgres::Postgres;
+
+use crate::{
+    Fixture, NOW, Place, add_account, add_device, data_keys, ip, later, name, open,
+    opening::open_at_once, pool, sealing::files,
+};
+
+const DAY: u64 = 24 * 60 * 60;
+const NAME: &str = "a-name-to-search-for";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_gateways_that_start_at_once_make_one_store() {
     let place = Place::new();
-    let opens: Vec<_> = (0..20)
-        .map(|_| {
-            let database = place.database();
-            let networks = pool("10.66.0.0/16", "fd66::/64");
-            tokio::spawn(async move { open(&database, networks).await })
-        })
-        .collect();
-    for open in opens {
-        open.await.unwrap().unwrap().close().await;
-    }
+    open_at_once(&place, 20).await;
     let applied: i64 =
         sqlx::query_scalar("SELECT COUNT(*) - COUNT(DISTINCT version) FROM _sqlx_migrations")
             .fetch_one(&mut place.connect().await)
@@ -68,4 +74,164 @@ async fn store_goes_on_after_the_server_has_dropped_its_connections() {
     add_account(&fixture.store, "bob@example.org").await;
     assert_eq!(fixture.store.devices(account).await.unwrap().len(), 2);
     fixture.store.alive(NOW).await.unwrap();
+}
+
+/// Types and names of the columns that the server has noted values of.
+async fn noted(fixture: &Fixture) -> Vec<(String, String)> {
+    fixture.execute("ANALYZE").await;
+    let sql = "SELECT CAST(data_type AS TEXT), CAST(table_name || '.' || column_name AS TEXT)
+        FROM information_schema.columns JOIN pg_stats ON tablename = table_name AND attname = column_name
+        WHERE table_schema = 'public' AND schemaname = 'public' ORDER BY 2";
+    sqlx::query_as(sql).fetch_all(&mut fixture.database().await).await.unwrap()
+}
+
+/// Has the server note what names there are, as it does in a store that was made before it was told not to.
+async fn note_names(fixture: &Fixture) {
+    fixture.execute("ALTER TABLE devices ALTER COLUMN name SET STATISTICS -1").await;
+    let now = noted(fixture).await;
+    assert!(now.contains(&("text".into(), "devices.name".into())), "{now:?}");
+}
+
+#[tokio::test]
+async fn server_notes_no_text_and_no_bytes_for_its_planner() {
+    let fixture = Fixture::new().await;
+    let account = fixture.account().await;
+    for device in ["phone", "laptop"] {
+        add_device(&fixture.store, account, device).await.unwrap();
+    }
+    let only_numbers = |noted: &[(String, String)]| {
+        noted.len() > 5
+            && noted.iter().all(|(of_type, _)| *of_type != "text" && *of_type != "bytea")
+    };
+    let now = noted(&fixture).await;
+    assert!(only_numbers(&now), "{now:?}");
+    note_names(&fixture).await;
+    let store = open(&fixture.path, pool("10.66.0.0/16", "fd66:7ac1:7::/64")).await.unwrap();
+    let now = noted(&fixture).await;
+    assert!(only_numbers(&now), "{now:?}");
+    let ordered: String =
+        sqlx::query_scalar("SELECT CAST(collation_name AS TEXT) FROM information_schema.columns WHERE table_name = 'devices' AND column_name = 'name'")
+            .fetch_one(&mut fixture.database().await)
+            .await
+            .unwrap();
+    assert_eq!(ordered, "C");
+    assert_eq!(store.devices(account).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn purge_takes_what_the_server_noted_of_removed_values() {
+    let fixture = Fixture::new().await;
+    let account = fixture.account().await;
+    for device in [NAME, "phone"] {
+        add_device(&fixture.store, account, device).await.unwrap();
+    }
+    note_names(&fixture).await;
+    let holders = || {
+        let is_holder =
+            |bytes: &[u8]| bytes.windows(NAME.len()).any(|part| part == NAME.as_bytes());
+        let files = files(fixture._dir.path());
+        files.into_iter().filter(|(_, bytes)| is_holder(bytes)).count()
+    };
+    assert_eq!(holders(), 3, "the table, its index of names, and the statistics");
+    fixture.store.remove_device(account, &name(NAME), NOW).await.unwrap();
+    fixture.store.purge(Duration::ZERO, NOW).await.unwrap();
+    assert_eq!(holders(), 0);
+}
+
+/// A server's own files, and a store in it whose user has no right there but to the database.
+struct OwnServer {
+    server: Postgres<'static>,
+    store: Store,
+    _dir: tempfile::TempDir,
+}
+
+impl OwnServer {
+    async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+        let path = dir.path().join("server");
+        let server = Postgres::start_with(&path, None, &["-c", "wal_recycle=off"]);
+        let _ = server.sql("postgres", "CREATE ROLE vpn LOGIN");
+        let _ = server.sql("postgres", "CREATE DATABASE tacit OWNER vpn");
+        let url = server.url("tacit").replace("//tacit@", "//vpn@");
+        let database = Database::Postgres(url.parse().unwrap());
+        let store = open(&database, pool("10.66.0.0/16", "fd66::/64")).await.unwrap();
+        Self { server, store, _dir: dir }
+    }
+
+    /// Files in a directory of the server's that have `needle`, after a checkpoint.
+    fn holders(&self, dir: &str, needle: &[u8]) -> usize {
+        let _ = self.server.sql("postgres", "CHECKPOINT");
+        holders(&self._dir.path().join("server/data").join(dir), needle)
+    }
+}
+
+/// How many files in `dir`, and below it, have `needle`.
+fn holders(dir: &Path, needle: &[u8]) -> usize {
+    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let count = |path: std::path::PathBuf| match path.is_dir() {
+        true => holders(&path, needle),
+        false => {
+            let bytes = fs::read(&path).unwrap_or_default();
+            usize::from(memchr::memmem::find(&bytes, needle).is_some())
+        }
+    };
+    entries.map(count).sum()
+}
+
+#[tokio::test]
+async fn purge_says_so_while_the_server_keeps_what_is_removed_for_somebody_else() {
+    let own = OwnServer::start().await;
+    let store = &own.store;
+    let account = add_account(store, "ann@example.org").await;
+    add_device(store, account, NAME).await.unwrap();
+    // A transaction in another database, since before; then somebody in this one of whom the server tells nothing.
+    for (database, sql) in
+        [("postgres", "BEGIN; SELECT CAST(pg_current_xact_id() AS TEXT)"), ("tacit", "SELECT 1")]
+    {
+        let mut other = AnyConnection::connect(&own.server.url(database)).await.unwrap();
+        other.execute(sqlx::raw_sql(sql)).await.unwrap();
+        if database == "postgres" {
+            store.remove_device(account, &name(NAME), NOW).await.unwrap();
+        }
+        let error = store.purge(Duration::ZERO, NOW).await.unwrap_err();
+        assert!(matches!(error, StoreError::NotScrubbed), "{error}");
+        assert!(own.holders("base", NAME.as_bytes()) > 0);
+        other.close().await.unwrap();
+    }
+    store.purge(Duration::ZERO, NOW).await.unwrap();
+    assert_eq!(own.holders("base", NAME.as_bytes()), 0);
+}
+
+#[tokio::test]
+async fn removed_values_are_in_no_file_of_the_server_once_its_log_has_moved_on() {
+    let own = OwnServer::start().await;
+    let store = &own.store;
+    let account = add_account(store, "ann@example.org").await;
+    let device = add_device(store, account, NAME).await.unwrap();
+    store.session_began(device.id, ip("192.0.2.7"), NOW).await.unwrap();
+    store.session_ended(device.id, later(60)).await.unwrap();
+    let connecting_ip =
+        own.server.sql("tacit", "SELECT encode(connecting_ip, 'hex') FROM sessions");
+    let connecting_ip = bytes_of(connecting_ip.trim());
+    let _ = own.server.sql("tacit", "ANALYZE");
+    let removed = [NAME.as_bytes(), &connecting_ip];
+    for value in removed {
+        assert!(own.holders("base", value) > 0 && own.holders("pg_wal", value) > 0);
+    }
+    store.remove_device(account, &name(NAME), later(60)).await.unwrap();
+    store.purge(Duration::ZERO, later(DAY)).await.unwrap();
+    for value in removed {
+        assert_eq!(own.holders("base", value), 0);
+    }
+    // What SECURITY.md tells the operator to do.
+    let _ = own.server.sql("postgres", "SELECT pg_switch_wal()");
+    for value in removed {
+        assert_eq!(own.holders(".", value), 0);
+    }
+}
+
+fn bytes_of(hex: &str) -> Vec<u8> {
+    let byte = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+    (0..hex.len()).step_by(2).map(byte).collect()
 }

@@ -1,0 +1,58 @@
+use tacit_accounts::{Door, DoorError};
+
+use super::{PASSWORD, from, password, registered};
+use crate::{Fixture, NOW, add_account, email};
+
+#[tokio::test]
+async fn clause_7_log_in_is_throttled_alike_whether_or_not_there_is_an_account() {
+    let fixture = Fixture::new().await;
+    let (store, door) = (&fixture.store, Door::new());
+    registered(&fixture, &door, "ann@example.org").await;
+    for address in ["ann@example.org", "nobody@example.org"] {
+        let (address, mut answers) = (email(address), Vec::new());
+        for number in 0..7 {
+            let from = from(&format!("198.51.{number}.1"));
+            answers.push(door.log_in(store, &address, &password("wrong"), from).await.unwrap_err());
+        }
+        assert!(
+            answers[..5].iter().all(|answer| matches!(answer, DoorError::Wrong)),
+            "{answers:?}"
+        );
+        assert!(
+            answers[5..].iter().all(|answer| matches!(answer, DoorError::TooOften(_))),
+            "{answers:?}"
+        );
+        assert!(!format!("{answers:?}").contains("example"));
+    }
+    // A network that tries many accounts has to wait as well.
+    let mut refused = 0;
+    for number in 0..40 {
+        let address = email(&format!("guess{number}@example.org"));
+        let tried = door.log_in(store, &address, &password("wrong"), from("203.0.113.77")).await;
+        refused += u32::from(matches!(tried, Err(DoorError::TooOften(_))));
+    }
+    assert!((5..=10).contains(&refused), "{refused}");
+}
+
+#[tokio::test]
+async fn unknown_address_takes_as_long_as_a_wrong_password() {
+    let fixture = Fixture::new().await;
+    let (store, door) = (&fixture.store, Door::new());
+    let mut times = [Vec::new(), Vec::new()];
+    for round in 0..8 {
+        let known = format!("ann{round}@example.org");
+        let account = add_account(store, &known).await;
+        let hashed = door.hasher().hash(&password(PASSWORD)).await.unwrap();
+        store.set_password(account, &hashed, NOW).await.unwrap();
+        let from = from(&format!("198.51.{round}.1"));
+        for (kind, address) in [known, format!("nobody{round}@example.org")].iter().enumerate() {
+            let began = tacit_messages::clock::Instant::now();
+            let answer = door.log_in(store, &email(address), &password("wrong"), from).await;
+            assert!(matches!(answer, Err(DoorError::Wrong)));
+            times[kind].push(tacit_messages::clock::Instant::now().since(began));
+        }
+    }
+    // The quickest of each: a busy machine makes others slow. Without hashing it would be a twentieth.
+    let [known, unknown] = times.map(|times| times.into_iter().min().unwrap().as_secs_f64());
+    assert!(unknown > known / 3.0 && known > unknown / 3.0, "{known} s and {unknown} s");
+}
