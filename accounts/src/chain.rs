@@ -8,10 +8,12 @@
 use std::{fmt, str::FromStr};
 
 use rand_core::{OsRng, RngCore};
+use sqlx::AssertSqlSafe;
 use tacit_keys::{DataKey, DataKeys};
+use tacit_messages::UnixSeconds;
 use zeroize::Zeroizing;
 
-use crate::{StoreError, personal::CHAIN_STATE, store::Write};
+use crate::{StoreError, personal::CHAIN_STATE, store::Write, times::time_column};
 
 /// Length of an entry's hash in bytes.
 pub(crate) const HASH_LEN: usize = 32;
@@ -59,6 +61,13 @@ impl Chain {
         match self {
             Self::StaffLog => "staff_log.hash 1",
             Self::Disclosures => "disclosures.hash 1",
+        }
+    }
+
+    const fn table(self) -> &'static str {
+        match self {
+            Self::StaffLog => "staff_log",
+            Self::Disclosures => "disclosures",
         }
     }
 
@@ -233,8 +242,33 @@ pub(crate) async fn extend(
     Ok(Next { number, hash })
 }
 
+/// Removes the entries from the chain's begin on that were made at `latest` or before, and returns how many.
+pub(crate) async fn remove_past(
+    write: &mut Write,
+    keys: &DataKeys,
+    chain: Chain,
+    latest: UnixSeconds,
+) -> Result<u64, StoreError> {
+    let table = chain.table();
+    // Up to the first that stays: a chain is shortened at its begin only.
+    let last: Option<(i64, Vec<u8>)> = sqlx::query_as(AssertSqlSafe(format!(
+        "SELECT number, hash FROM {table} WHERE number <
+            COALESCE((SELECT MIN(number) FROM {table} WHERE at > $1), number + 1)
+         ORDER BY number DESC LIMIT 1"
+    )))
+    .bind(time_column(latest))
+    .fetch_optional(write.connection())
+    .await?;
+    let Some((number, hash)) = last else { return Ok(0) };
+    let hash = hash[..].try_into().map_err(|_| StoreError::Corrupt(CHAIN_STATE.name))?;
+    shorten(write, keys, chain, (number, hash)).await?;
+    let sql = format!("DELETE FROM {table} WHERE number <= $1");
+    let removed = sqlx::query(AssertSqlSafe(sql)).bind(number).execute(write.connection()).await?;
+    Ok(removed.rows_affected())
+}
+
 /// Moves the chain's foot on to the entry of this number and hash: that one and all before it are being removed.
-pub(crate) async fn shorten(
+async fn shorten(
     write: &mut Write,
     keys: &DataKeys,
     chain: Chain,

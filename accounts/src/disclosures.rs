@@ -216,31 +216,6 @@ impl Store {
     }
 }
 
-/// Removes the entries from the register's begin on that were made at `latest` or before, and returns how many.
-pub(crate) async fn remove_past(
-    store: &Store,
-    write: &mut Write,
-    latest: UnixSeconds,
-) -> Result<u64, StoreError> {
-    // Up to the first that stays: a chain is shortened at its begin only.
-    let last: Option<(i64, Vec<u8>)> = sqlx::query_as(
-        "SELECT number, hash FROM disclosures WHERE number <
-            COALESCE((SELECT MIN(number) FROM disclosures WHERE at > $1), number + 1)
-         ORDER BY number DESC LIMIT 1",
-    )
-    .bind(time_column(latest))
-    .fetch_optional(write.connection())
-    .await?;
-    let Some((number, hash)) = last else { return Ok(0) };
-    let hash = hash[..].try_into().map_err(|_| StoreError::Corrupt("disclosures.hash"))?;
-    chain::shorten(write, &store.keys(), Chain::Disclosures, (number, hash)).await?;
-    let removed = sqlx::query("DELETE FROM disclosures WHERE number <= $1")
-        .bind(number)
-        .execute(write.connection())
-        .await?;
-    Ok(removed.rows_affected())
-}
-
 /// What is hashed: the texts themselves, so that sealing them anew changes nothing.
 fn content(entry: &Disclosure) -> Content {
     Content::default()

@@ -23,35 +23,25 @@ pub(crate) struct SealedColumn {
     pub(crate) name: &'static str,
 }
 
-pub(crate) const EMAIL: SealedColumn =
-    SealedColumn { table: "accounts", column: "email", name: "accounts.email" };
-pub(crate) const PRESHARED_KEY: SealedColumn =
-    SealedColumn { table: "devices", column: "preshared_key", name: "devices.preshared_key" };
-pub(crate) const CONNECTING_IP: SealedColumn =
-    SealedColumn { table: "sessions", column: "connecting_ip", name: "sessions.connecting_ip" };
+/// A column by the names of its table and itself.
+macro_rules! sealed {
+    ($table:literal, $column:literal) => {
+        SealedColumn { table: $table, column: $column, name: concat!($table, ".", $column) }
+    };
+}
 
-pub(crate) const PASSWORD: SealedColumn =
-    SealedColumn { table: "accounts", column: "password", name: "accounts.password" };
-pub(crate) const PENDING_EMAIL: SealedColumn =
-    SealedColumn { table: "pending_addresses", column: "email", name: "pending_addresses.email" };
-pub(crate) const PENDING_PASSWORD: SealedColumn = SealedColumn {
-    table: "pending_addresses",
-    column: "password",
-    name: "pending_addresses.password",
-};
-pub(crate) const ARCHIVED: SealedColumn =
-    SealedColumn { table: "archive", column: "value", name: "archive.value" };
-pub(crate) const CONSENT_RECIPIENT: SealedColumn =
-    SealedColumn { table: "consents", column: "recipient", name: "consents.recipient" };
-pub(crate) const REFERENCE: SealedColumn =
-    SealedColumn { table: "disclosures", column: "reference", name: "disclosures.reference" };
-pub(crate) const RECIPIENT: SealedColumn =
-    SealedColumn { table: "disclosures", column: "recipient", name: "disclosures.recipient" };
-pub(crate) const CHAIN_STATE: SealedColumn =
-    SealedColumn { table: "chains", column: "state", name: "chains.state" };
-
-pub(crate) const LETTER: SealedColumn =
-    SealedColumn { table: "letters", column: "content", name: "letters.content" };
+pub(crate) const EMAIL: SealedColumn = sealed!("accounts", "email");
+pub(crate) const PRESHARED_KEY: SealedColumn = sealed!("devices", "preshared_key");
+pub(crate) const CONNECTING_IP: SealedColumn = sealed!("sessions", "connecting_ip");
+pub(crate) const PASSWORD: SealedColumn = sealed!("accounts", "password");
+pub(crate) const PENDING_EMAIL: SealedColumn = sealed!("pending_addresses", "email");
+pub(crate) const PENDING_PASSWORD: SealedColumn = sealed!("pending_addresses", "password");
+pub(crate) const ARCHIVED: SealedColumn = sealed!("archive", "value");
+pub(crate) const CONSENT_RECIPIENT: SealedColumn = sealed!("consents", "recipient");
+pub(crate) const REFERENCE: SealedColumn = sealed!("disclosures", "reference");
+pub(crate) const RECIPIENT: SealedColumn = sealed!("disclosures", "recipient");
+pub(crate) const CHAIN_STATE: SealedColumn = sealed!("chains", "state");
+pub(crate) const LETTER: SealedColumn = sealed!("letters", "content");
 
 impl SealedColumn {
     pub(crate) const fn place(self, row: i64) -> Place {
@@ -69,9 +59,7 @@ impl SealedColumn {
             OpenError::NotSealed | OpenError::Forged => StoreError::Corrupt(self.name),
         })
     }
-}
 
-impl SealedColumn {
     /// Seals text without a NUL, padded so that its length tells little.
     pub(crate) fn seal_text(self, key: &DataKey, row: i64, text: &str) -> Vec<u8> {
         let text = text.as_bytes();

@@ -6,7 +6,7 @@ use sqlx::any::AnyExecutor;
 use tacit_messages::UnixSeconds;
 
 use crate::{
-    Store, StoreError, addresses, archive, cancellation, disclosures, pending, post, staff_log,
+    Chain, Store, StoreError, addresses, archive, cancellation, chain, pending, post,
     store::Write,
     times::{read_time, time_column},
 };
@@ -106,14 +106,17 @@ impl Store {
         let sessions = self.remove_sessions(latest_end).await?;
         let mut write = self.write_quickly().await?;
         let latest_record = now.minus(self.record_time);
+        let keys = self.keys();
         let removed = PastItsTime {
             former_numbers: remove_former_numbers(&mut write, latest_end).await?,
             quarantines: addresses::end_quarantines(&mut write, now).await?,
             archived: archive::remove_past(&mut write, now).await?,
             unconfirmed: pending::remove_past(&mut write, now).await?,
             accounts: cancellation::remove_past(&mut write).await?,
-            staff_entries: staff_log::remove_past(self, &mut write, latest_record).await?,
-            disclosures: disclosures::remove_past(self, &mut write, latest_record).await?,
+            staff_entries: chain::remove_past(&mut write, &keys, Chain::StaffLog, latest_record)
+                .await?,
+            disclosures: chain::remove_past(&mut write, &keys, Chain::Disclosures, latest_record)
+                .await?,
             letters: post::give_up_letters(&mut write, now).await?,
             sessions: 0,
         };

@@ -204,31 +204,6 @@ impl Store {
     }
 }
 
-/// Removes the entries from the log's begin on that were written at `latest` or before, and returns how many.
-pub(crate) async fn remove_past(
-    store: &Store,
-    write: &mut Write,
-    latest: UnixSeconds,
-) -> Result<u64, StoreError> {
-    // Up to the first that stays: a chain is shortened at its begin only.
-    let last: Option<(i64, Vec<u8>)> = sqlx::query_as(
-        "SELECT number, hash FROM staff_log WHERE number <
-            COALESCE((SELECT MIN(number) FROM staff_log WHERE at > $1), number + 1)
-         ORDER BY number DESC LIMIT 1",
-    )
-    .bind(time_column(latest))
-    .fetch_optional(write.connection())
-    .await?;
-    let Some((number, hash)) = last else { return Ok(0) };
-    let hash = hash[..].try_into().map_err(|_| StoreError::Corrupt("staff_log.hash"))?;
-    chain::shorten(write, &store.keys(), Chain::StaffLog, (number, hash)).await?;
-    let removed = sqlx::query("DELETE FROM staff_log WHERE number <= $1")
-        .bind(number)
-        .execute(write.connection())
-        .await?;
-    Ok(removed.rows_affected())
-}
-
 fn content(at: i64, uid: i64, verb: &str, account: Option<i64>, data: &str) -> Content {
     Content::default()
         .number(at)
