@@ -1,6 +1,6 @@
 //! A customer's e-mail address.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, ops::RangeInclusive, str::FromStr};
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
@@ -32,6 +32,11 @@ pub enum EmailError {
     /// The part after the `@`.
     #[error("the part after the `@` of the e-mail address is not a domain, as in name@example.org")]
     Domain,
+    /// A word of letters of two alphabets.
+    #[error(
+        "the e-mail address has a word with letters of two alphabets that look alike; write it in one of them"
+    )]
+    LookAlike,
 }
 
 /// An e-mail address, its domain in lower case; wiped when dropped, printed as `[sealed]`.
@@ -42,8 +47,18 @@ impl EmailAddress {
     /// Reads an address as people write it.
     ///
     /// # Errors
-    /// [`EmailError`] if mail could not be sent there, or the text could be taken for something else in a letter's head.
+    /// [`EmailError`] if mail could not be sent there, or the text could be taken for another address or for something
+    /// else in a letter's head.
     pub fn parse(text: &str) -> Result<Self, EmailError> {
+        let email = Self::read(text)?;
+        if email.0.split(['@', '.']).any(mixes_alphabets) {
+            return Err(EmailError::LookAlike);
+        }
+        Ok(email)
+    }
+
+    /// Reads an address that was taken before, whatever it looks like.
+    pub(crate) fn read(text: &str) -> Result<Self, EmailError> {
         if text.len() > MAX_LEN {
             return Err(EmailError::TooLong);
         }
@@ -98,9 +113,43 @@ fn is_label(label: &str) -> bool {
     (1..=MAX_LABEL_LEN).contains(&label.len()) && letters && !hyphen
 }
 
+/// Alphabets with letters that look like those of another one, by where they are.
+const ALIKE: [&[RangeInclusive<char>]; 6] = [
+    // Latin, of which some are wide.
+    &['A'..='Z', 'a'..='z', '\u{c0}'..='\u{24f}', '\u{1e00}'..='\u{1eff}', '\u{ff21}'..='\u{ff5a}'],
+    // Greek, Cyrillic, Armenian, Cherokee.
+    &['\u{370}'..='\u{3ff}', '\u{1f00}'..='\u{1fff}'],
+    &['\u{400}'..='\u{52f}', '\u{1c80}'..='\u{1c8f}', '\u{a640}'..='\u{a69f}'],
+    &['\u{531}'..='\u{588}'],
+    &['\u{13a0}'..='\u{13fd}', '\u{ab70}'..='\u{abbf}'],
+    // Letters of formulas.
+    &['\u{2100}'..='\u{214f}', '\u{1d400}'..='\u{1d7ff}'],
+];
+
+/// Whether a word has letters of two alphabets, with which one address can be made to look like another.
+fn mixes_alphabets(word: &str) -> bool {
+    let has = |alphabet: &&&[RangeInclusive<char>]| {
+        word.chars().any(|c| alphabet.iter().any(|letters| letters.contains(&c)))
+    };
+    ALIKE.iter().filter(has).count() > 1
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn word_of_two_alphabets_that_look_alike_is_refused_and_was_taken_before() {
+        for text in ["\u{430}nn@example.org", "ann@ex\u{430}mple.org", "ann@example.\u{3bf}rg"] {
+            assert!(EmailAddress::parse(text) == Err(EmailError::LookAlike), "{text}");
+            assert!(EmailAddress::read(text).is_ok(), "{text}");
+        }
+        for text in
+            ["анна@пример.example", "ann@пример.example", "Zoë@bücher.example", "アン@例え.example"]
+        {
+            assert!(EmailAddress::parse(text).is_ok(), "{text}");
+        }
+    }
 
     #[test]
     fn domain_is_lower_cased_and_the_rest_is_kept() {

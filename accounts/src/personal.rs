@@ -89,7 +89,7 @@ impl SealedColumn {
         sealed: &[u8],
     ) -> Result<EmailAddress, StoreError> {
         let text = self.open_text(keys, row, sealed)?;
-        EmailAddress::parse(&text).map_err(|_| StoreError::Corrupt(self.name))
+        EmailAddress::read(&text).map_err(|_| StoreError::Corrupt(self.name))
     }
 }
 

@@ -270,7 +270,7 @@ impl Store {
             (None, Some(content), ..) => {
                 let text = LETTER.open_text(&keys, id, &content)?;
                 let mut lines = text.split('\n').map(str::to_owned);
-                let to = lines.next().and_then(|to| EmailAddress::parse(&to).ok());
+                let to = lines.next().and_then(|to| EmailAddress::read(&to).ok());
                 (to.ok_or(StoreError::Corrupt(LETTER.name))?, lines.collect())
             }
             _ => return Err(StoreError::Corrupt("letters.account_id")),
