@@ -13,6 +13,7 @@ mod notice;
 mod password;
 mod print;
 mod private_output;
+mod process;
 mod prove;
 mod rules;
 mod session;
@@ -32,7 +33,6 @@ use self::{
     code::CodeVerb,
     device::DeviceVerb,
     disclosure::DisclosureVerb,
-    forwarder::ForwarderArguments,
     inventory::InventoryArguments,
     key::KeyVerb,
     notice::NoticeVerb,
@@ -41,7 +41,6 @@ use self::{
     rules::RulesVerb,
     session::SessionVerb,
     staff::StaffVerb,
-    starter::StarterArguments,
     status::StatusArguments,
 };
 use crate::{
@@ -184,18 +183,13 @@ A second gateway on the same machine, with tunnel networks of its own:
 
     /// Check that host, processes, store and configuration are unable to keep a traffic log, with evidence.
     Audit(AuditArguments),
-
-    /// Carry packets; started by `tacit starter` with descriptors from `tacit run`.
-    #[command(hide = true)]
-    Forwarder(ForwarderArguments),
-
-    /// Start forwarders; started by `tacit run` before it drops its rights.
-    #[command(hide = true)]
-    Starter(StarterArguments),
 }
 
 /// Does what the command line says.
 pub(crate) fn run() -> ExitCode {
+    if let Some(ended) = process::run() {
+        return ended;
+    }
     match Cli::try_parse() {
         Ok(cli) => cli.run(),
         Err(ending) if ending.kind() == ErrorKind::DisplayVersion => {
@@ -214,8 +208,6 @@ impl Cli {
     /// Does what the verb says.
     fn run(self) -> ExitCode {
         let done = match self.verb {
-            Verb::Forwarder(arguments) => return forwarder::run(arguments),
-            Verb::Starter(arguments) => return starter::run(arguments),
             Verb::Prove(arguments) => return concluded(prove::run(&arguments)),
             Verb::Run(overrides) => run_gateway(&self.places, &overrides),
             Verb::Audit(arguments) => return concluded(audit_gateway(&self.places, arguments)),
@@ -295,9 +287,7 @@ fn ask_gateway(places: &Places, verb: Verb) -> anyhow::Result<()> {
                 | Verb::Staff(_)
                 | Verb::Inventory(_)
                 | Verb::Prove(_)
-                | Verb::Audit(_)
-                | Verb::Forwarder(_)
-                | Verb::Starter(_) => Ok(()),
+                | Verb::Audit(_) => Ok(()),
             }
         },
     )
@@ -334,7 +324,7 @@ mod tests {
     fn every_verb_has_examples() {
         for verb in commands(&Cli::command()) {
             let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
-            assert!(verb.is_hide_set() || help.starts_with("Examples:\n  "), "{}", verb.get_name());
+            assert!(help.starts_with("Examples:\n  "), "{}", verb.get_name());
         }
     }
 
