@@ -23,7 +23,8 @@ pub(crate) struct Subject {
 
 #[derive(Clone, Debug)]
 enum Program {
-    Tacit(PathBuf),
+    /// The program and variables of its environment.
+    Tacit(PathBuf, Vec<(&'static str, &'static str)>),
     /// The command that starts it, followed by the interface name.
     Peer(Vec<String>),
 }
@@ -65,7 +66,15 @@ impl Subject {
     /// A build of Tacit.
     pub(crate) fn tacit(name: &str, program: PathBuf) -> Self {
         let version = version_of(&program);
-        Self { name: name.to_owned(), version, program: Program::Tacit(program) }
+        Self { name: name.to_owned(), version, program: Program::Tacit(program, Vec::new()) }
+    }
+
+    /// The same with a variable in its environment.
+    pub(crate) fn with_variable(mut self, name: &'static str, value: &'static str) -> Self {
+        if let Program::Tacit(_, variables) = &mut self.program {
+            variables.push((name, value));
+        }
+        self
     }
 
     /// A program that takes an interface name after `command` and is configured with `wg`.
@@ -84,7 +93,7 @@ impl Subject {
     /// Starts the server in the lab's gateway namespace with `workers` workers, where it has any.
     pub(crate) fn start<'lab>(&self, lab: &'lab Lab, workers: usize) -> Result<Running<'lab>> {
         match &self.program {
-            Program::Tacit(program) => start_tacit(lab, program, workers),
+            Program::Tacit(program, variables) => start_tacit(lab, program, variables, workers),
             Program::Peer(command) => {
                 start_peer(lab, command).with_context(|| format!("starting {}", self.name))
             }
@@ -92,9 +101,17 @@ impl Subject {
     }
 }
 
-fn start_tacit<'lab>(lab: &'lab Lab, program: &Path, workers: usize) -> Result<Running<'lab>> {
+fn start_tacit<'lab>(
+    lab: &'lab Lab,
+    program: &Path,
+    variables: &[(&str, &str)],
+    workers: usize,
+) -> Result<Running<'lab>> {
     let workers = ["--workers", &workers.to_string()];
     let mut gateway = Gateway::stopped(lab, "gateway", &workers).built_as(program);
+    for (name, value) in variables {
+        gateway = gateway.with_variable(name, value);
+    }
     gateway.run();
     gateway.add_account("bench@example.org");
     let tcp_client = gateway.add_device("bench@example.org", "tcp");

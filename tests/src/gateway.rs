@@ -28,6 +28,7 @@ pub struct Gateway<'lab> {
     program: PathBuf,
     data_dir: PathBuf,
     extra: Vec<String>,
+    variables: Vec<(String, String)>,
     child: Option<Child>,
 }
 
@@ -61,13 +62,27 @@ impl<'lab> Gateway<'lab> {
         let data_dir = lab.dir().join(name);
         fs::create_dir_all(&data_dir).expect("making the data directory");
         let extra = extra.iter().map(ToString::to_string).collect();
-        Self { namespace: &lab.gateway, program: program(), data_dir, extra, child: None }
+        Self {
+            namespace: &lab.gateway,
+            program: program(),
+            data_dir,
+            extra,
+            variables: Vec::new(),
+            child: None,
+        }
     }
 
     /// The same gateway by another build of the program.
     #[must_use]
     pub fn built_as(mut self, program: &Path) -> Self {
         self.program = program.into();
+        self
+    }
+
+    /// The same gateway with a variable in its environment.
+    #[must_use]
+    pub fn with_variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -101,7 +116,8 @@ impl<'lab> Gateway<'lab> {
     #[must_use]
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
-        command.env_clear().args(["run", "--log", "trace"]);
+        command.env_clear().envs(self.variables.iter().cloned());
+        command.args(["run", "--log", "trace"]);
         command.arg("--data-dir").arg(&self.data_dir).arg("--socket").arg(self.socket());
         command.args(["--endpoint", &GATEWAY_V4.to_string()]);
         command.args(["--dns", &DNS_V4.to_string(), "--dns", &DNS_V6.to_string()]);

@@ -4,6 +4,8 @@ pub mod bpf;
 pub mod failure;
 pub mod filter;
 pub mod landlock_error;
+pub mod left_out;
 pub mod rights;
 
 pub use failure::{Failure, apply, errno};
+pub use left_out::is_left_out;

@@ -18,6 +18,8 @@ pub(crate) fn own_program(process: &str) -> Command {
         .stderr(Stdio::null())
         // Ctrl-C at a terminal is for control, which then ends the others in good order.
         .process_group(0);
+    #[cfg(feature = "unsealed")]
+    command.envs(tacit_seal::is_left_out().then_some((tacit_seal::left_out::VARIABLE, "1")));
     #[cfg(feature = "misbehave")]
     command.envs(std::env::var_os("TACIT_MISBEHAVE").map(|attempt| ("TACIT_MISBEHAVE", attempt)));
     command
