@@ -168,27 +168,7 @@ impl Store {
     /// [`StoreError::Database`]
     pub async fn verify_disclosures(&self, noted: Option<End>) -> Result<Verdict, StoreError> {
         let mut write = self.write().await?;
-        let head = chain::hold(&mut write, Chain::Disclosures).await?;
-        let keys = self.keys();
-        let mut walk = match Walk::begin(&keys, Chain::Disclosures, head, noted) {
-            Ok(walk) => walk,
-            Err(fault) => return Ok(Err(fault)),
-        };
-        let mut after = i64::MIN;
-        loop {
-            let batch = sqlx::query_as(ENTRIES).bind(after).bind(EVERYBODY).bind(BATCH);
-            let rows: Vec<DisclosureRow> = batch.fetch_all(write.connection()).await?;
-            for row in &rows {
-                let content = read(&keys, row).ok().map(|disclosure| content(&disclosure));
-                if let Err(fault) = walk.step(row.0, content.as_ref(), &row.9) {
-                    return Ok(Err(fault));
-                }
-            }
-            match rows.last() {
-                Some(row) => after = row.0,
-                None => return Ok(walk.end()),
-            }
-        }
+        verify(&mut write, &self.keys(), noted).await
     }
 
     async fn enter(&self, write: &mut Write, entry: &Disclosure) -> Result<u64, StoreError> {
@@ -213,6 +193,34 @@ impl Store {
         .execute(write.connection())
         .await?;
         Ok(next.number.unsigned_abs())
+    }
+}
+
+/// Looks whether any entry of the register was changed, removed, moved, added or cut off.
+pub(crate) async fn verify(
+    write: &mut Write,
+    keys: &DataKeys,
+    noted: Option<End>,
+) -> Result<Verdict, StoreError> {
+    let head = chain::hold(write, Chain::Disclosures).await?;
+    let mut walk = match Walk::begin(keys, Chain::Disclosures, head, noted) {
+        Ok(walk) => walk,
+        Err(fault) => return Ok(Err(fault)),
+    };
+    let mut after = i64::MIN;
+    loop {
+        let batch = sqlx::query_as(ENTRIES).bind(after).bind(EVERYBODY).bind(BATCH);
+        let rows: Vec<DisclosureRow> = batch.fetch_all(write.connection()).await?;
+        for row in &rows {
+            let content = read(keys, row).ok().map(|disclosure| content(&disclosure));
+            if let Err(fault) = walk.step(row.0, content.as_ref(), &row.9) {
+                return Ok(Err(fault));
+            }
+        }
+        match rows.last() {
+            Some(row) => after = row.0,
+            None => return Ok(walk.end()),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ pub mod access;
 pub mod accounts;
 mod addresses;
 pub mod archive;
+pub mod backup;
 pub mod cancellation;
 pub mod chain;
 pub mod codes;

@@ -43,6 +43,16 @@ pub struct TunnelPool {
     v6: Ipv6Net,
 }
 
+impl Default for TunnelPool {
+    /// The networks that the first gateway of a machine takes.
+    fn default() -> Self {
+        Self {
+            v4: Ipv4Net::new_assert(Ipv4Addr::new(10, 66, 0, 0), 16),
+            v6: Ipv6Net::new_assert(Ipv6Addr::new(0xfd66, 0x7ac1, 7, 0, 0, 0, 0, 0), 64),
+        }
+    }
+}
+
 impl TunnelPool {
     /// Makes a pool of two networks.
     ///

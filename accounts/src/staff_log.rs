@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use tacit_keys::DataKeys;
 use tacit_messages::UnixSeconds;
 
 use crate::{
@@ -181,25 +182,34 @@ impl Store {
     /// [`StoreError::Database`]
     pub async fn verify_staff_log(&self, noted: Option<End>) -> Result<Verdict, StoreError> {
         let mut write = self.write().await?;
-        let head = chain::hold(&mut write, Chain::StaffLog).await?;
-        let mut walk = match Walk::begin(&self.keys(), Chain::StaffLog, head, noted) {
-            Ok(walk) => walk,
-            Err(fault) => return Ok(Err(fault)),
-        };
-        let mut after = i64::MIN;
-        loop {
-            let batch = sqlx::query_as(ENTRIES).bind(after).bind(EVERYBODY).bind(BATCH);
-            let rows: Vec<EntryRow> = batch.fetch_all(write.connection()).await?;
-            for (number, at, uid, verb, account, data, hash) in &rows {
-                let content = content(*at, *uid, verb, *account, data);
-                if let Err(fault) = walk.step(*number, Some(&content), hash) {
-                    return Ok(Err(fault));
-                }
+        verify(&mut write, &self.keys(), noted).await
+    }
+}
+
+/// Looks whether any entry of the log was changed, removed, moved, added or cut off.
+pub(crate) async fn verify(
+    write: &mut Write,
+    keys: &DataKeys,
+    noted: Option<End>,
+) -> Result<Verdict, StoreError> {
+    let head = chain::hold(write, Chain::StaffLog).await?;
+    let mut walk = match Walk::begin(keys, Chain::StaffLog, head, noted) {
+        Ok(walk) => walk,
+        Err(fault) => return Ok(Err(fault)),
+    };
+    let mut after = i64::MIN;
+    loop {
+        let batch = sqlx::query_as(ENTRIES).bind(after).bind(EVERYBODY).bind(BATCH);
+        let rows: Vec<EntryRow> = batch.fetch_all(write.connection()).await?;
+        for (number, at, uid, verb, account, data, hash) in &rows {
+            let content = content(*at, *uid, verb, *account, data);
+            if let Err(fault) = walk.step(*number, Some(&content), hash) {
+                return Ok(Err(fault));
             }
-            match rows.last() {
-                Some(row) => after = row.0,
-                None => return Ok(walk.end()),
-            }
+        }
+        match rows.last() {
+            Some(row) => after = row.0,
+            None => return Ok(walk.end()),
         }
     }
 }

@@ -80,7 +80,23 @@ impl Store {
             // Opening changes the file, while a server undoes what is not committed.
             data_keys::check_unopened(&database, &keys).await?;
         }
-        let store = Self {
+        let store = Self::connect(&database, pool, keys).await?;
+        match store.prepare().await {
+            Ok(()) => Ok(store),
+            Err(error) => {
+                store.close().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Connects to a store whatever is in it, if anything.
+    pub(crate) async fn connect(
+        database: &Database,
+        pool: TunnelPool,
+        keys: DataKeys,
+    ) -> Result<Self, StoreError> {
+        Ok(Self {
             kind: database.kind(),
             connections: database.connect().await?,
             turn: Arc::new(Mutex::new(())),
@@ -90,14 +106,7 @@ impl Store {
             archive_time: DEFAULT_ARCHIVE_TIME,
             record_time: DEFAULT_RECORD_TIME,
             staff: None,
-        };
-        match store.prepare().await {
-            Ok(()) => Ok(store),
-            Err(error) => {
-                store.close().await;
-                Err(error)
-            }
-        }
+        })
     }
 
     /// Brings the tables up to date, and records keys and networks.

@@ -88,10 +88,10 @@ impl MailTls {
     }
 }
 
-/// Settings given as flags or `TACIT_…` variables.
+/// Where a gateway keeps what it keeps, given as flags or `TACIT_…` variables.
 #[derive(Args, Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) struct Overrides {
+pub(crate) struct StoreOverrides {
     /// Directory of the store and the keys [default: /var/lib/tacit].
     #[arg(long, env = "TACIT_DATA_DIR", value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -113,6 +113,15 @@ pub(crate) struct Overrides {
     #[arg(long, env = "TACIT_DATABASE_PASSWORD_FILE", value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     database_password_file: Option<PathBuf>,
+}
+
+/// Settings given as flags or `TACIT_…` variables.
+#[derive(Args, Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Overrides {
+    #[command(flatten)]
+    #[serde(flatten)]
+    store: StoreOverrides,
 
     /// Name of the TUN interface [default: tacit0].
     #[arg(long, env = "TACIT_INTERFACE", value_name = "NAME")]
@@ -440,7 +449,7 @@ impl Settings {
     ///
     /// # Errors
     /// One line that names the setting, where it stands, and what it must be.
-    pub(crate) fn load(places: &Places, overrides: &Overrides) -> anyhow::Result<Self> {
+    pub(crate) fn load(places: &Places, overrides: &impl Serialize) -> anyhow::Result<Self> {
         let file = places.read_config(Unreadable::Refused)?;
         let mut figment = Figment::from(Serialized::defaults(Self::default()));
         if let Some(file) = &file {

@@ -216,6 +216,11 @@ pub(crate) fn changed(action: &'static str, uid: u32) {
     info!(action, uid, "changed by the operator");
 }
 
+/// A backup that somebody asked for is not whole.
+pub(crate) fn not_backed_up(problem: &dyn Display) {
+    error!(error = %problem, "a backup could not be finished");
+}
+
 /// A step of stopping failed; the next ones are taken all the same.
 pub(crate) fn stop_failed(problem: &dyn Display) {
     error!(error = %problem, "stopping left something behind");

@@ -4,6 +4,7 @@
 
 mod at_rest;
 mod audit;
+mod backup;
 mod cli;
 mod clients;
 mod control_seal;

@@ -66,6 +66,14 @@ impl Database {
             Self::Postgres(server) => postgres::look_into(server).await,
         }
     }
+
+    /// Whether a gateway is connected to a server's database. Of a file's the data directory tells.
+    pub(crate) async fn is_in_use(&self) -> Result<bool, sqlx::Error> {
+        match self {
+            Self::Sqlite(_) => Ok(false),
+            Self::Postgres(_) => postgres::is_in_use(self.look_into().await?).await,
+        }
+    }
 }
 
 /// Which program keeps a store.
@@ -90,6 +98,30 @@ impl Kind {
         match self {
             Self::Sqlite => "BEGIN IMMEDIATE",
             Self::Postgres => postgres::BEGIN_BESIDE_OTHERS,
+        }
+    }
+
+    /// Begins to read what there is at this moment, whatever is changed meanwhile.
+    pub(crate) const fn begin_snapshot(self) -> &'static str {
+        match self {
+            Self::Sqlite => "BEGIN",
+            Self::Postgres => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+        }
+    }
+
+    /// Name and highest number of every table whose rows are numbered, if it had one.
+    pub(crate) const fn highest_numbers(self) -> &'static str {
+        match self {
+            Self::Sqlite => sqlite::HIGHEST_NUMBERS,
+            Self::Postgres => postgres::HIGHEST_NUMBERS,
+        }
+    }
+
+    /// Has a table numbered on from a number.
+    pub(crate) const fn number_on(self) -> &'static [&'static str] {
+        match self {
+            Self::Sqlite => &sqlite::NUMBER_ON,
+            Self::Postgres => &postgres::NUMBER_ON,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{fmt, fs, io, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use sqlx::{
-    AnyConnection, AnyPool, AssertSqlSafe, ConnectOptions, Executor,
+    AnyConnection, AnyPool, AssertSqlSafe, ConnectOptions, Connection, Executor,
     any::{AnyConnectOptions, AnyPoolOptions},
 };
 
@@ -27,6 +27,14 @@ pub(crate) const PROGRAMS: &str = "SELECT 'trigger', CAST(tgname AS TEXT) FROM p
      UNION ALL SELECT 'rule', CAST(rulename AS TEXT) FROM pg_rewrite
         JOIN pg_class ON pg_class.oid = ev_class WHERE relnamespace = current_schema()::regnamespace
      UNION ALL SELECT 'function', CAST(proname AS TEXT) FROM pg_proc WHERE pronamespace = current_schema()::regnamespace";
+
+pub(crate) const HIGHEST_NUMBERS: &str = "SELECT numbered.name, numbered.highest FROM (
+        SELECT CAST(table_name AS TEXT) AS name,
+            pg_sequence_last_value(CAST(pg_get_serial_sequence(quote_ident(table_name), column_name) AS regclass)) AS highest
+        FROM information_schema.columns WHERE table_schema = current_schema() AND is_identity = 'YES'
+     ) AS numbered WHERE numbered.highest IS NOT NULL";
+pub(crate) const NUMBER_ON: [&str; 1] =
+    ["SELECT setval(CAST(pg_get_serial_sequence(quote_ident($1), 'id') AS regclass), $2)"];
 
 /// Connections for reading.
 const READERS: u32 = 4;
@@ -202,6 +210,27 @@ pub(crate) async fn look_into(server: &Server) -> Result<AnyConnection, sqlx::Er
     let mut connection = server.options.connect().await?;
     connection.execute(sqlx::raw_sql(READING)).await?;
     Ok(connection)
+}
+
+/// How long the server may still show a gateway that has left.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Whether a gateway has a connection to the database; this one does not count.
+pub(crate) async fn is_in_use(mut connection: AnyConnection) -> Result<bool, sqlx::Error> {
+    let began_at = Instant::now();
+    loop {
+        let gateways: i64 = sqlx::query_scalar(
+            "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database()
+             AND application_name = 'tacit' AND pid != pg_backend_pid()",
+        )
+        .fetch_one(&mut connection)
+        .await?;
+        if gateways == 0 || Instant::now().since(began_at) > LEAVE_PATIENCE {
+            connection.close().await?;
+            return Ok(gateways > 0);
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// How long others may read what is removed, and how long those who just connect do at most.

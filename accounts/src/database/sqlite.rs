@@ -41,6 +41,13 @@ pub(crate) const COLUMNS: &str = "SELECT tables.name, columns.name FROM sqlite_s
 pub(crate) const PROGRAMS: &str =
     "SELECT type, name FROM sqlite_schema WHERE type NOT IN ('table', 'index')";
 
+pub(crate) const HIGHEST_NUMBERS: &str = "SELECT name, seq FROM sqlite_sequence WHERE seq > 0";
+pub(crate) const NUMBER_ON: [&str; 2] = [
+    "DELETE FROM sqlite_sequence WHERE name = $1 AND seq != $2",
+    "INSERT INTO sqlite_sequence (name, seq) SELECT $1, $2
+     WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = $1)",
+];
+
 /// Opens the file, made with mode 0600 unless it is there.
 pub(crate) async fn connect(path: &Path) -> Result<Connections, StoreError> {
     make_private(path)?;

@@ -4,6 +4,7 @@
 
 mod accounts;
 mod allocation;
+mod backup;
 mod chains;
 mod devices;
 mod harness;

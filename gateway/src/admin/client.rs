@@ -2,16 +2,22 @@
 
 use std::{io, path::Path, time::Duration};
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow};
 use http_body_util::{BodyExt, Full};
-use hyper::{body::Bytes, client::conn::http1};
+use hyper::{
+    Response, StatusCode,
+    body::{Bytes, Incoming},
+    client::conn::http1::{self, SendRequest},
+};
 use hyper_util::rt::TokioIo;
-use tokio::{net::UnixStream, time::timeout};
+use tokio::{net::UnixStream, task::JoinHandle, time::timeout};
 
 use super::{Refusal, Request};
 
 /// How long a verb waits for the gateway's answer, unless that may take long.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+const ASKING: &str = "asking the gateway";
 
 /// Asks the gateway at `socket_path` and waits for its answer.
 ///
@@ -38,16 +44,44 @@ async fn call_within<R: Request>(
             .await
             .map_err(|_| anyhow!("the gateway did not answer within {} s", patience.as_secs()))?
     };
-    let (status, body) = answer.context("asking the gateway")?;
+    let (status, body) = answer.context(ASKING)?;
     if status.is_success() {
         return serde_json::from_slice(&body).context(
             "the gateway's answer is not understood; are it and this program the same version?",
         );
     }
-    match serde_json::from_slice::<Refusal>(&body) {
-        Ok(refusal) => bail!(refusal.error),
-        Err(_) => bail!("the gateway answered {status}"),
+    Err(refusal(status, &body))
+}
+
+fn refusal(status: StatusCode, body: &[u8]) -> anyhow::Error {
+    match serde_json::from_slice::<Refusal>(body) {
+        Ok(refusal) => anyhow!(refusal.error),
+        Err(_) => anyhow!("the gateway answered {status}"),
     }
+}
+
+/// Asks the gateway at `socket_path` for what is at `path`, and passes it on piece by piece.
+///
+/// # Errors
+/// If no gateway runs there, if it refuses, or if `take` fails.
+pub(crate) async fn stream(
+    socket_path: &Path,
+    path: &str,
+    mut take: impl FnMut(&[u8]) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let stream = connect(socket_path).await?;
+    let (response, _carrier) = request(stream, path, Vec::new()).await.context(ASKING)?;
+    let status = response.status();
+    let mut body = response.into_body();
+    if !status.is_success() {
+        return Err(refusal(status, &body.collect().await.context(ASKING)?.to_bytes()));
+    }
+    while let Some(frame) = body.frame().await {
+        if let Some(piece) = frame.context(ASKING)?.data_ref() {
+            take(piece)?;
+        }
+    }
+    Ok(())
 }
 
 /// The number of the process that listens at `socket_path`, as the kernel vouches for it (`SO_PEERCRED`).
@@ -77,18 +111,37 @@ async fn exchange(
     stream: UnixStream,
     path: &str,
     body: Vec<u8>,
-) -> anyhow::Result<(hyper::StatusCode, Bytes)> {
+) -> anyhow::Result<(StatusCode, Bytes)> {
+    let (response, _carrier) = request(stream, path, body).await?;
+    let status = response.status();
+    Ok((status, response.into_body().collect().await?.to_bytes()))
+}
+
+/// What carries an answer, until this is dropped.
+struct Carrier {
+    connection: JoinHandle<hyper::Result<()>>,
+    _sender: SendRequest<Full<Bytes>>,
+}
+
+impl Drop for Carrier {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+async fn request(
+    stream: UnixStream,
+    path: &str,
+    body: Vec<u8>,
+) -> anyhow::Result<(Response<Incoming>, Carrier)> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);
     let request = hyper::Request::post(path)
         .header(hyper::header::HOST, "tacit")
         .header(hyper::header::CONTENT_TYPE, "application/json")
         .body(Full::new(Bytes::from(body)))?;
-    let response = sender.send_request(request).await?;
-    let status = response.status();
-    let body = response.into_body().collect().await?.to_bytes();
-    connection.abort();
-    Ok((status, body))
+    let response = sender.send_request(request).await;
+    Ok((response?, Carrier { connection, _sender: sender }))
 }
 
 #[cfg(test)]

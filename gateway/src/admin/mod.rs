@@ -5,6 +5,7 @@
 
 pub(crate) mod answers;
 mod audit;
+pub(crate) mod backup;
 pub(crate) mod caller;
 pub(crate) mod client;
 pub(crate) mod people;

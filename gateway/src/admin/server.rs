@@ -23,7 +23,7 @@ use super::{
     AddAccount, AddDevice, ListAccounts, ListDevices, ListNotices, ListRules, ListSessions,
     ListStaleAddresses, PublishRules, Purge, Refusal, RemoveDevice, Request, RetryNotices,
     RotateDataKey, RotateDevice, SettleNotice, ShowAccount, ShowAuditFacts, ShowDataKey,
-    ShowRetention, ShowRules, ShowStatus, TryMail,
+    ShowRetention, ShowRules, ShowStatus, TryMail, backup,
 };
 use super::{
     people::{
@@ -44,9 +44,9 @@ const LONGEST: Duration = Duration::from_secs(3);
 
 /// A connection: who made it, and what is done for it.
 #[derive(Clone, Debug)]
-struct Connection {
-    caller: Caller,
-    work: Work,
+pub(super) struct Connection {
+    pub(super) caller: Caller,
+    pub(super) work: Work,
 }
 
 impl Connected<IncomingStream<'_, Bounded<UnixListener>>> for Connection {
@@ -80,7 +80,7 @@ impl Refused {
     }
 
     /// Refuses who may not ask for it.
-    fn role() -> Self {
+    pub(super) fn role() -> Self {
         let error = "disclosures are for root and members of the group tacit-legal".into();
         Self { status: StatusCode::FORBIDDEN, error }
     }
@@ -149,6 +149,7 @@ fn router() -> Router<Arc<Gateway>> {
         .route(RetryNotices::PATH, post(handle::<RetryNotices>))
         .route(SettleNotice::PATH, post(handle::<SettleNotice>))
         .route(TryMail::PATH, post(handle::<TryMail>))
+        .route(backup::PATH, post(backup::answer))
         .fallback(|| async {
             Refused {
                 status: StatusCode::NOT_FOUND,

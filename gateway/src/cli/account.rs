@@ -197,7 +197,7 @@ pub(super) async fn run(gateway: &RunningGateway<'_>, verb: AccountVerb) -> anyh
             })
         }
         AccountVerb::Password { account, output } => {
-            let password = PasswordText(password::read()?.to_string());
+            let password = PasswordText(password::read("New password: ")?.to_string());
             let changed = gateway.ask(SetPassword { account, password }).await?;
             output.print(&changed, |changed| {
                 format!("account {} has the new password", changed.account)

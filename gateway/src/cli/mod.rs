@@ -3,6 +3,7 @@
 
 mod account;
 mod audit;
+mod backup;
 mod code;
 mod device;
 mod disclosure;
@@ -16,6 +17,7 @@ mod private_output;
 mod process;
 mod prove;
 mod rules;
+mod sealed_file;
 mod session;
 mod staff;
 mod starter;
@@ -30,6 +32,7 @@ use tokio::runtime;
 use self::{
     account::AccountVerb,
     audit::{AuditArguments, Found},
+    backup::{BackupArguments, RestoreArguments},
     code::CodeVerb,
     device::DeviceVerb,
     disclosure::DisclosureVerb,
@@ -178,6 +181,29 @@ A second gateway on the same machine, with tunnel networks of its own:
     /// Show every field of the store: what it is, why it may be kept, whether it is sealed, how long it stays.
     Inventory(InventoryArguments),
 
+    /// Write the store of the running gateway to a sealed file, as it is at one moment, and read it back.
+    ///
+    /// The file holds all rows of the store: accounts, devices, sessions, rules and letters, archive, staff log and
+    /// disclosure register, still sealed with the data key where they are in the store. It holds neither the data key
+    /// nor the gateway's own key nor tacit.toml. It is sealed once more, with a passphrase or for the holders of keys,
+    /// in the format of age. What is purged later stays in it: remove old backups in time.
+    #[command(after_help = "Examples:
+  tacit backup monday.age
+  tacit backup monday.age --passphrase-file /root/passphrase
+  age-keygen -o backup.key          # elsewhere; it prints the public key
+  tacit backup monday.age --recipient age1fl8g…x7")]
+    Backup(BackupArguments),
+
+    /// Make a store of a backup, for a gateway that does not run.
+    ///
+    /// The store may be of another kind than the one that was backed up. The data key that was in use then must be in
+    /// its place. What happened since the backup is undone: accounts that were cancelled since are there again.
+    #[command(after_help = "Examples:
+  tacit restore monday.age
+  tacit restore monday.age --identity-file backup.key --force
+  tacit restore monday.age --database postgres://tacit@db.example.org/tacit")]
+    Restore(RestoreArguments),
+
     /// Send marked traffic through a private gateway, then search all that it wrote and holds for the marks.
     Prove(ProveArguments),
 
@@ -213,6 +239,7 @@ impl Cli {
             Verb::Audit(arguments) => return concluded(audit_gateway(&self.places, arguments)),
             Verb::Staff(verb) => return concluded(ask_about_staff(&self.places, verb)),
             Verb::Inventory(arguments) => inventory::run(&arguments),
+            Verb::Restore(arguments) => restore_store(&self.places, arguments),
             verb => ask_gateway(&self.places, verb),
         };
         concluded(done.map(|()| ExitCode::SUCCESS))
@@ -242,6 +269,11 @@ fn run_gateway(places: &Places, overrides: &Overrides) -> anyhow::Result<()> {
     let settings = Settings::load(places, overrides)?;
     log::start(settings.log.into());
     control::run(settings, places.config_file())
+}
+
+fn restore_store(places: &Places, arguments: RestoreArguments) -> anyhow::Result<()> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("starting")?.block_on(backup::restore(places, arguments))
 }
 
 /// Exit code of an audit that found something.
@@ -283,7 +315,9 @@ fn ask_gateway(places: &Places, verb: Verb) -> anyhow::Result<()> {
                 Verb::Disclosure(verb) => disclosure::run(&gateway, verb).await,
                 Verb::Rules(verb) => rules::run(&gateway, verb).await,
                 Verb::Notice(verb) => notice::run(&gateway, verb).await,
+                Verb::Backup(arguments) => backup::back_up(&gateway, arguments).await,
                 Verb::Run(_)
+                | Verb::Restore(_)
                 | Verb::Staff(_)
                 | Verb::Inventory(_)
                 | Verb::Prove(_)

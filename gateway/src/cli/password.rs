@@ -10,17 +10,26 @@ use zeroize::Zeroizing;
 const MAX_LEN: u64 = 1024;
 
 /// Reads a password from stdin: typed without an echo, or a line from a file or program.
-pub(super) fn read() -> anyhow::Result<Zeroizing<String>> {
+pub(super) fn read(prompt: &str) -> anyhow::Result<Zeroizing<String>> {
     let stdin = io::stdin();
     if !stdin.is_terminal() {
         return read_line(&mut stdin.lock());
     }
-    eprint!("New password: ");
+    eprint!("{prompt}");
     let silence = Silence::begin()?;
     let password = read_line(&mut stdin.lock());
     drop(silence);
     eprintln!();
     password
+}
+
+/// Reads a new passphrase: typed twice, because nothing opens what it seals if it was mistyped.
+pub(super) fn read_new_passphrase() -> anyhow::Result<Zeroizing<String>> {
+    let passphrase = read("New passphrase: ")?;
+    if io::stdin().is_terminal() {
+        ensure!(read("The same again: ")? == passphrase, "the two are not the same");
+    }
+    Ok(passphrase)
 }
 
 fn read_line(input: &mut impl BufRead) -> anyhow::Result<Zeroizing<String>> {

@@ -7,7 +7,7 @@
 //! was.
 
 pub(crate) mod data_dir;
-mod data_key;
+pub(crate) mod data_key;
 mod departures;
 mod forwarder;
 mod forwarder_state;
