@@ -11,7 +11,7 @@ use sqlx::AnyConnection;
 
 use crate::{
     Store, StoreError,
-    database::{Kind, postgres},
+    database::{Kind, postgres, sqlite},
     store::Write,
 };
 
@@ -56,7 +56,7 @@ impl Store {
 
 /// Returns false if somebody read all the time.
 async fn scrub_file(connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
-    sqlx::query("VACUUM").execute(&mut *connection).await?;
+    sqlite::vacuum(connection).await?;
     // Waits for those who read as long as for a lock.
     let (busy, ..): (i64, i64, i64) =
         sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut *connection).await?;

@@ -13,7 +13,7 @@ use std::{
 };
 
 use sqlx::{
-    AnyConnection, AnyPool, ConnectOptions, Connection, Executor,
+    AnyConnection, AnyPool, AssertSqlSafe, ConnectOptions, Connection, Executor,
     any::{AnyConnectOptions, AnyPoolOptions},
 };
 use tacit_keys::private_file;
@@ -30,7 +30,7 @@ const BETWEEN_CONNECTS: Duration = Duration::from_millis(10);
 /// Connections for reading; SQLite reads while it writes.
 const READERS: u32 = 4;
 
-/// What is deleted is gone from the file, and nothing is sorted in a file elsewhere.
+/// What is deleted is gone from the file, and nothing is sorted in another file.
 const EACH: &str = "PRAGMA journal_mode = WAL; PRAGMA secure_delete = ON; PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF;";
 const DURABLE: &str = "PRAGMA synchronous = FULL";
 const QUICK: &str = "PRAGMA synchronous = NORMAL";
@@ -72,6 +72,20 @@ pub(crate) async fn look_into(path: &Path) -> Result<AnyConnection, sqlx::Error>
     let is_immutable = !Path::new(&log_path).exists();
     let parameters = if is_immutable { "mode=ro&immutable=true" } else { "mode=ro" };
     options(path, parameters)?.connect().await
+}
+
+/// Writes the file anew, by way of one without a name beside it: its size may be more than there is memory.
+pub(crate) async fn vacuum(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    let path: String =
+        sqlx::query_scalar("SELECT file FROM pragma_database_list WHERE name = 'main'")
+            .fetch_one(&mut *connection)
+            .await?;
+    let directory = Path::new(&path).parent().unwrap_or(Path::new("."));
+    let directory = directory.to_string_lossy().replace('\'', "''");
+    let statements = format!(
+        "PRAGMA temp_store_directory = '{directory}'; PRAGMA temp_store = FILE; VACUUM; PRAGMA temp_store = MEMORY;"
+    );
+    connection.execute(sqlx::raw_sql(AssertSqlSafe(statements))).await.map(drop)
 }
 
 fn options(path: &Path, parameters: &str) -> Result<AnyConnectOptions, sqlx::Error> {

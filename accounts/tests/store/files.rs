@@ -173,3 +173,31 @@ async fn purge_that_could_not_empty_the_log_is_completed_by_the_next() {
     assert!(fixture.store.purge(Duration::ZERO, later(24 * 60 * 60)).await.unwrap().is_nothing());
     assert_eq!(found(fixture._dir.path(), &gone), 0);
 }
+
+/// How much of this process was in memory at most since the last call, in bytes.
+fn peak_memory() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    fs::write("/proc/self/clear_refs", "5").unwrap();
+    peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
+#[tokio::test]
+async fn purge_of_a_large_store_takes_little_memory() {
+    let fixture = Fixture::new().await;
+    fixture.account().await;
+    let many = "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 200000)
+         INSERT INTO sessions (account_id, device_id, connecting_ip, began_at, ended_at)
+         SELECT 1, n, randomblob(300), n, CASE WHEN n < 10 THEN n ELSE 1790000000 END FROM numbers";
+    fixture.execute(many).await;
+    let size = || fs::metadata(path(&fixture)).unwrap().len();
+    peak_memory();
+    let before = peak_memory();
+    let removed = fixture.store.purge(Duration::from_secs(86_400), NOW).await.unwrap();
+    assert_eq!(removed.sessions, 9);
+    let taken = peak_memory().saturating_sub(before);
+    assert!(size() > 64 << 20, "{} bytes", size());
+    assert!(taken < 16 << 20, "{taken} bytes of memory for a store of {}", size());
+    let names = fs::read_dir(fixture._dir.path()).unwrap().map(|file| file.unwrap().file_name());
+    assert_eq!(names.count(), 3, "the store and its two companions");
+}
