@@ -51,7 +51,7 @@ pub(super) fn render(export: &Export) -> Zeroizing<String> {
     });
     page.list("Privacy rules", &export.rules, |rules| {
         let letter = rules.letter_written_at.as_ref().map(|written| match &rules.letter_sent_at {
-            Some(sent) => format!(", letter sent {sent}"),
+            Some(sent) => format!(", letter written {written} and sent {sent}"),
             None => format!(", letter written {written} and not sent"),
         });
         let accepted = rules.accepted_on.as_ref().map(|on| format!(", accepted by use on {on}"));

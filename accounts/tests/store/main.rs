@@ -7,6 +7,7 @@ mod allocation;
 mod backup;
 mod chains;
 mod devices;
+mod export;
 mod files;
 mod harness;
 mod inventory;

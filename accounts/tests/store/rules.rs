@@ -157,11 +157,9 @@ async fn clause_11_first_use_after_the_date_is_acceptance_once_and_by_day_only()
     assert_eq!(accepted(ann).await, [(1, in_days(0)), (2, in_days(21))]);
     assert_eq!(accepted(ben).await, [(1, in_days(22))], "they were never told of the second");
     let export = fixture.store.export(ann, Reader::Customer, in_days(30)).await.unwrap();
-    assert!(
-        export
-            .text()
-            .contains("version 2, letter sent 2026-09-21T14:14:21Z, accepted by use on 2026-10-12")
-    );
+    let line = "version 2, letter written 2026-09-21T14:14:21Z and sent 2026-09-21T14:14:21Z, \
+                accepted by use on 2026-10-12";
+    assert!(export.text().contains(line), "{}", *export.text());
     assert!(export.json().contains("\"accepted_on\": \"2026-10-12\""));
 }
 
