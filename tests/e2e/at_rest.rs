@@ -111,6 +111,39 @@ fn wrong_data_key_is_refused_and_nothing_is_changed() {
 }
 
 #[test]
+fn data_key_is_taken_from_a_systemd_credential_or_from_a_file_that_a_variable_names() {
+    let lab = Lab::new(0);
+    let credentials = |name: &str, key: &str| {
+        let dir = lab.dir().join(name);
+        fs::create_dir(&dir).unwrap();
+        fs::write(dir.join("data.key"), key).unwrap();
+        fs::set_permissions(dir.join("data.key"), Permissions::from_mode(0o400)).unwrap();
+        dir
+    };
+    let right = credentials("right", "uFOudy1rBMIfkEJr74vf6OkYTBu23eUjjmMWZuEVDnM=\n");
+    let wrong = credentials("wrong", "cFOudy1rBMIfkEJr74vf6OkYTBu23eUjjmMWZuEVDnM=\n");
+    let with = |variable: &str, value: &Path| {
+        Gateway::stopped(&lab, "gateway", &[]).with_variable(variable, value.to_str().unwrap())
+    };
+    let mut gateway = with("CREDENTIALS_DIRECTORY", &right);
+    gateway.run();
+    gateway.add_account(EMAIL);
+    gateway.stop();
+    assert!(!gateway.data_dir().join("data.key").exists());
+    let before = files(gateway.data_dir());
+    for (variable, value) in
+        [("CREDENTIALS_DIRECTORY", wrong.clone()), ("TACIT_DATA_KEY", wrong.join("data.key"))]
+    {
+        let line = refusal(&lab, &with(variable, &value));
+        assert!(line.contains("another data key"), "{line}");
+    }
+    assert!(files(gateway.data_dir()) == before, "a wrong key changed something");
+    let mut gateway = with("TACIT_DATA_KEY", &right.join("data.key"));
+    gateway.run();
+    assert_eq!(gateway.json(&["account", "list"])[0]["email"], EMAIL);
+}
+
+#[test]
 fn purge_shows_first_and_then_really_removes() {
     let lab = Lab::new(1);
     let gateway = Gateway::start_with(&lab, &["--keep-sessions", "0"]);
