@@ -73,8 +73,8 @@ impl Store {
         Ok(epoch.bind(account.0).fetch_optional(self.reader()).await?)
     }
 
-    /// Changes the account's password, which ends all visits of the site, and returns the new epoch with the letter
-    /// that tells the customer. The former password is not archived.
+    /// Changes the account's password, which ends all visits of the site, queues the letter that tells the customer,
+    /// and returns the new epoch with that letter. The former password is not archived.
     ///
     /// # Errors
     /// [`StoreError::NoSuchAccount`]
@@ -97,8 +97,10 @@ impl Store {
         let to = email_of(&mut write, &self.keys(), account).await?;
         let deed = Deed::on(account, "account password", &[DataKind::Password]);
         self.note(&mut write, deed, now).await?;
+        let letter = Letter::PasswordChanged { to };
+        self.post(&mut write, &letter, now).await?;
         write.make_scrub_due().await?;
         write.commit().await?;
-        Ok((epoch, Letter::PasswordChanged { to }))
+        Ok((epoch, letter))
     }
 }

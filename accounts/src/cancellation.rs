@@ -38,7 +38,7 @@ pub struct RemovedDevice {
 pub struct Cancelled {
     /// Its devices, to be revoked.
     pub devices: Vec<RemovedDevice>,
-    /// What its customer is to be told.
+    /// The letter that tells its customer; it is queued.
     pub letter: Letter,
 }
 
@@ -79,9 +79,11 @@ impl Store {
         .execute(write.connection())
         .await?;
         self.note(&mut write, Deed::on(account, "account cancel", DataKind::ALL), now).await?;
+        let letter = Letter::Cancelled { to };
+        self.post(&mut write, &letter, now).await?;
         write.make_scrub_due().await?;
         write.commit().await?;
-        Ok(Cancelled { devices, letter: Letter::Cancelled { to } })
+        Ok(Cancelled { devices, letter })
     }
 
     async fn remove_devices(

@@ -1,4 +1,5 @@
-//! The letters that account life asks for. What they say, and how they are sent, is not decided here.
+//! The letters that account life asks for. Each is queued in the change that asks for it, so that none is lost with a
+//! process. What they say, and how they are sent, is not decided here.
 
 use tacit_messages::UnixSeconds;
 

@@ -27,8 +27,8 @@ enum Purpose<'a> {
 }
 
 impl Store {
-    /// Begins a registration, and returns the letter that its customer is to be sent: there is an account once they
-    /// follow its link. To the address of a customer goes a letter that says so; the one who registers must not be
+    /// Begins a registration, and queues and returns the letter for its customer: there is an account once they follow
+    /// its link. To the address of a customer goes a letter that says so; the one who registers must not be
     /// told the difference.
     ///
     /// # Errors
@@ -50,11 +50,14 @@ impl Store {
                 .bind(token.hash())
                 .execute(write.connection())
                 .await?;
-            write.commit().await?;
-            return Ok(Letter::AlreadyRegistered { to: email.clone() });
         }
+        let letter = match is_taken {
+            true => Letter::AlreadyRegistered { to: email.clone() },
+            false => letter(email, token, Occasion::Registration, now),
+        };
+        self.post(&mut write, &letter, now).await?;
         write.commit().await?;
-        Ok(letter(email, token, Occasion::Registration, now))
+        Ok(letter)
     }
 
     /// Makes the account of which the link was followed. Its service has not begun.
@@ -92,7 +95,7 @@ impl Store {
         Ok(account)
     }
 
-    /// Begins a change of the account's address, and returns the letter for the new one. A change that was begun before
+    /// Begins a change of the account's address, and queues and returns the letter for the new one. A change that was begun before
     /// and not confirmed is dropped.
     ///
     /// # Errors
@@ -107,17 +110,20 @@ impl Store {
         hold_account(&mut write, account).await?;
         forget_change(&mut write, account).await?;
         // Who asks must not learn whether somebody else is a customer; the owner of the address is told.
-        if find_email(&mut write, &self.keys(), email).await?.is_some() {
-            write.commit().await?;
-            return Ok(Letter::AlreadyRegistered { to: email.clone() });
-        }
-        let token = add(&mut write, &self.keys(), email, &Purpose::Change(account), now).await?;
+        let letter = if find_email(&mut write, &self.keys(), email).await?.is_some() {
+            Letter::AlreadyRegistered { to: email.clone() }
+        } else {
+            let purpose = Purpose::Change(account);
+            let token = add(&mut write, &self.keys(), email, &purpose, now).await?;
+            letter(email, token, Occasion::Change, now)
+        };
+        self.post(&mut write, &letter, now).await?;
         write.commit().await?;
-        Ok(letter(email, token, Occasion::Change, now))
+        Ok(letter)
     }
 
-    /// Makes the change of address of which the link was followed, archives the former address, and returns the letters
-    /// that tell both.
+    /// Makes the change of address of which the link was followed, archives the former address, and queues and returns
+    /// the letters that tell both.
     ///
     /// # Errors
     /// As [`Self::confirm_registration`].
@@ -134,7 +140,8 @@ impl Store {
         Ok(letters)
     }
 
-    /// Changes the account's address without a link, as its customer asked the staff for.
+    /// Changes the account's address without a link, as its customer asked the staff for; queues and returns the letters
+    /// that tell both.
     ///
     /// # Errors
     /// [`StoreError::NoSuchAccount`], [`StoreError::EmailTaken`]
@@ -166,7 +173,11 @@ impl Store {
         self.put_into_archive(write, account, kind, former.expose(), reason, now).await?;
         forget_change(write, account).await?;
         write.make_scrub_due().await?;
-        Ok([former, email.clone()].map(|to| Letter::AddressChanged { to }))
+        let letters = [former, email.clone()].map(|to| Letter::AddressChanged { to });
+        for letter in &letters {
+            self.post(write, letter, now).await?;
+        }
+        Ok(letters)
     }
 }
 

@@ -33,6 +33,8 @@ pub struct Store {
     pub(crate) record_time: Duration,
     /// Whose changes go to the staff log: the number of their Unix user.
     pub(crate) staff: Option<u32>,
+    /// Whether letters that account life asks for are queued.
+    pub(crate) has_postman: bool,
 }
 
 /// How much the store holds.
@@ -106,6 +108,7 @@ impl Store {
             archive_time: DEFAULT_ARCHIVE_TIME,
             record_time: DEFAULT_RECORD_TIME,
             staff: None,
+            has_postman: false,
         })
     }
 
@@ -132,6 +135,12 @@ impl Store {
     #[must_use]
     pub fn with_times(self, archive_time: Duration, record_time: Duration) -> Self {
         Self { archive_time, record_time, ..self }
+    }
+
+    /// Queues the letters that changes of accounts ask for, for a postman to take.
+    #[must_use]
+    pub fn with_postman(self) -> Self {
+        Self { has_postman: true, ..self }
     }
 
     /// The same store in the hands of a member of the staff, whose changes go to the staff log.

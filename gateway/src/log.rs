@@ -175,11 +175,6 @@ pub(crate) fn mail_server_unknown(problem: &dyn Display) {
     warn!(error = %problem, "`mail-server` cannot be looked up; letters wait until the gateway is started again");
 }
 
-/// A letter that a change of an account asks for could not be queued.
-pub(crate) fn letter_not_queued(problem: &dyn Display) {
-    error!(error = %problem, "the customer is not told of a change of their account");
-}
-
 /// Letters cannot be sent for now.
 pub(crate) fn mail_failing(problem: &dyn Display) {
     warn!(error = %problem, "letters cannot be sent; trying again");

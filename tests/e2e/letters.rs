@@ -1,6 +1,6 @@
 //! Letters of a real gateway, whose sealed control process takes them to a real mail server.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, fs::Permissions, os::unix::fs::PermissionsExt, time::Duration};
 
 use serde_json::Value;
 use tacit_tests::{
@@ -23,6 +23,30 @@ fn flags(server: &MailServer<'_>) -> Vec<String> {
     ]
     .map(str::to_owned)
     .to_vec()
+}
+
+#[test]
+fn sealed_gateway_reaches_its_mail_server_by_tls_and_logs_in() {
+    let lab = Lab::new(0);
+    let mut server = MailServer::start_in(Some(&lab.gateway), Habits::default());
+    let password = lab.dir().join("password");
+    std::fs::write(&password, "se cret\n").unwrap();
+    std::fs::set_permissions(&password, Permissions::from_mode(0o600)).unwrap();
+    for (tls, speaks_tls_first) in [("tls", true), ("starttls", false)] {
+        server.restart_with(Habits { asks_who: true, speaks_tls_first, ..Habits::default() });
+        let mut flags = flags(&server);
+        flags.retain(|flag| flag != "--mail-tls=none");
+        flags.push(format!("--mail-tls={tls}"));
+        flags.push("--mail-user=tacit".into());
+        flags.push(format!("--mail-password-file={}", password.display()));
+        flags.push(format!("--mail-ca={}", server.certificate_path().display()));
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        let gateway = Gateway::start_with(&lab, &flags);
+        let before = server.count_taken();
+        gateway.text(&["notice", "try", "boss@example.org"]);
+        wait_until("the letter is sent", Duration::from_secs(10), || server.count_taken() > before);
+    }
+    assert_eq!(server.mailbox().len(), 2);
 }
 
 /// The day so many days from now.

@@ -39,6 +39,10 @@ pub struct Habits {
     pub slowness: Duration,
     /// Whether it takes letters only after a log-in by `tacit` with the password `se cret`, over TLS.
     pub asks_who: bool,
+    /// Whether TLS begins with the first byte.
+    pub speaks_tls_first: bool,
+    /// Whether it turns away everybody who connects.
+    pub turns_away: bool,
 }
 
 /// A letter of the mailbox.
@@ -125,6 +129,17 @@ impl<'lab> MailServer<'lab> {
         }
         let log = fs::read_to_string(self.dir.path().join("log/main")).unwrap_or_default();
         panic!("the mail server does not listen: {log}");
+    }
+
+    /// Kills it and starts it again with other habits.
+    ///
+    /// # Panics
+    /// If it does not listen in time.
+    pub fn restart_with(&mut self, habits: Habits) {
+        self.kill();
+        let config = config(self.dir.path(), self.port, habits);
+        fs::write(self.dir.path().join("exim.conf"), config).expect("a configuration");
+        self.restart();
     }
 
     /// Kills it with all its connections, in the middle of whatever it does.
@@ -232,6 +247,8 @@ fn config(dir: &Path, port: u16, habits: Habits) -> String {
     let dir = dir.display();
     let slowness = habits.slowness.as_secs();
     let asks_who = if habits.asks_who { "deny !authenticated = *\n" } else { "" };
+    let tls_port = if habits.speaks_tls_first { port.to_string() } else { String::new() };
+    let welcome = if habits.turns_away { "deny" } else { "accept" };
     format!(
         "primary_hostname = mail.test
 local_interfaces = 127.0.0.1
@@ -249,11 +266,15 @@ host_lookup =
 message_logs = false
 tls_certificate = {dir}/cert.pem
 tls_privatekey = {dir}/key.pem
+tls_on_connect_ports = {tls_port}
 smtp_accept_max_per_connection = 0
 smtp_accept_max_nonmail = 100000
+acl_smtp_connect = welcome
 acl_smtp_rcpt = recipient
 acl_smtp_data = text
 begin acl
+welcome:
+  {welcome}
 recipient:
   {asks_who}
   deny local_parts = ^bad

@@ -4,21 +4,22 @@ use tacit_messages::UnixSeconds;
 use zeroize::Zeroizing;
 
 use super::queue::Kind;
-use crate::{Letter, Occasion, Store, StoreError, times::rfc3339};
+use crate::{Letter, Occasion, Store, StoreError, store::Write, times::rfc3339};
 
 impl Store {
-    /// Queues letters that a change of an account asks for.
-    ///
-    /// # Errors
-    /// [`StoreError::Database`]; then none is queued.
-    pub async fn post(&self, letters: &[Letter], now: UnixSeconds) -> Result<(), StoreError> {
-        let mut write = self.write().await?;
-        for letter in letters {
-            let (kind, lines) = content(letter);
-            let lines: Vec<&str> = lines.iter().map(|line| line.as_str()).collect();
-            self.queue(&mut write, kind, letter.to(), &lines, now).await?;
+    /// Queues a letter in the change that asks for it: both are made, or neither.
+    pub(crate) async fn post(
+        &self,
+        write: &mut Write,
+        letter: &Letter,
+        now: UnixSeconds,
+    ) -> Result<(), StoreError> {
+        if !self.has_postman {
+            return Ok(());
         }
-        write.commit().await
+        let (kind, lines) = content(letter);
+        let lines: Vec<&str> = lines.iter().map(|line| line.as_str()).collect();
+        self.queue(write, kind, letter.to(), &lines, now).await
     }
 }
 

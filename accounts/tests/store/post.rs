@@ -8,8 +8,8 @@ use std::{
 };
 
 use tacit_accounts::{
-    AccountId, Confirmation, Letter, Password, PasswordHasher, Store,
-    post::{DeliveryError, Doubt, Mail, Postman, Progress, Security, TlsTrust},
+    AccountId, AccountSelector, Confirmation, Letter, Password, PasswordHasher, Store,
+    post::{DeliveryError, Doubt, Mail, Postman, Progress, Security, TlsError, TlsTrust},
 };
 use tacit_messages::UnixSeconds;
 use tacit_tests::mail_server::{Habits, MailServer, Received};
@@ -328,14 +328,17 @@ async fn slow_and_busy_servers_get_each_letter_once() {
     assert_eq!(counts(&server.mailbox()), [("ann@example.org".into(), 1)].into());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn letters_go_out_by_starttls_after_a_log_in_to_the_right_server_alone() {
-    let server = MailServer::start(Habits { asks_who: true, ..Habits::default() });
+/// How the way to a server of a name is protected.
+type Protect = fn(&str, TlsTrust) -> Result<Security, TlsError>;
+
+async fn go_out_to_the_right_server_alone(speaks_tls_first: bool, protect: Protect) {
+    let habits = Habits { asks_who: true, speaks_tls_first, ..Habits::default() };
+    let server = MailServer::start(habits);
     let fixture = with_customers(&["ann@example.org"]).await;
     let certificate = std::fs::read(server.certificate_path()).unwrap();
     let trust = || TlsTrust::Certificate(certificate.clone());
     let with = |host: &str, trust, password: &str| Mail {
-        security: Security::starttls(host, trust).unwrap(),
+        security: protect(host, trust).unwrap(),
         credentials: Some(tacit_accounts::post::Credentials::new("tacit".into(), password.into())),
         ..mail(&server)
     };
@@ -349,9 +352,38 @@ async fn letters_go_out_by_starttls_after_a_log_in_to_the_right_server_alone() {
     assert!(matches!(other_name, Err(DeliveryError::Unreachable)), "{other_name:?}");
     let wrong = deliver(with("127.0.0.1", trust(), "wrong")).await;
     assert!(matches!(wrong, Err(DeliveryError::Rejected(Some(535)))), "{wrong:?}");
-    assert_eq!(progress(&fixture.store).await.queued, 1, "that is no fault of the letter");
+    let nobody = Mail { credentials: None, ..with("127.0.0.1", trust(), "") };
+    assert_eq!(deliver(nobody).await.unwrap().sent, 0, "who does not log in sends nothing");
+    fixture.store.retry_letters(UnixSeconds::now()).await.unwrap();
+    assert_eq!(progress(&fixture.store).await.queued, 1);
     assert_eq!(deliver(with("127.0.0.1", trust(), "se cret")).await.unwrap().sent, 1);
     assert_eq!(server.mailbox().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_go_out_by_starttls_after_a_log_in_to_the_right_server_alone() {
+    go_out_to_the_right_server_alone(false, Security::starttls).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_go_out_by_tls_from_the_first_byte_after_a_log_in_to_the_right_server_alone() {
+    go_out_to_the_right_server_alone(true, Security::tls).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clause_11_server_that_turns_everybody_away_costs_no_letter() {
+    let mut server = MailServer::start(Habits { turns_away: true, ..Habits::default() });
+    let names: Vec<String> = (0..20).map(|number| format!("c{number}@example.org")).collect();
+    let fixture = with_customers(&names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let postman = Postman::new(fixture.store.clone(), mail(&server));
+    for _ in 0..3 {
+        assert!(matches!(postman.deliver().await, Err(DeliveryError::Unreachable)));
+    }
+    let waiting = progress(&fixture.store).await;
+    assert_eq!((waiting.queued, waiting.put_off), (20, 0), "that is no fault of the letters");
+    server.restart_with(Habits::default());
+    assert_eq!(postman.deliver().await.unwrap().sent, 20);
+    assert!(counts(&server.mailbox()).values().eq([1; 20].iter()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -359,23 +391,21 @@ async fn clause_8_letters_of_account_life_ask_for_nothing_and_have_no_link_but_o
     let server = MailServer::start(Habits::default());
     let fixture = Fixture::new().await;
     let now = UnixSeconds::now();
-    let account = add_account_at(&fixture.store, "ann@example.org", now).await;
+    let store = fixture.store.clone().with_postman();
+    let account = add_account_at(&store, "ann@example.org", now).await;
     let password = Password::new("thimble-orbit-canvas-7").unwrap();
     let hashed = PasswordHasher::new().hash(&password).await.unwrap();
     let register = async |address: &str| {
-        let (store, address) = (&fixture.store, email(address));
+        let address = email(address);
         store.begin_registration(&address, &hashed, Confirmation::OfAge, now).await.unwrap()
     };
     let registration = register("new@example.org").await;
     let Letter::ConfirmAddress { token, .. } = &registration else { panic!("{registration:?}") };
     let token = token.expose().to_owned();
-    let known = register("ann@example.org").await;
-    let changed =
-        fixture.store.change_email(account, &email("ann@example.net"), now).await.unwrap();
-    let (_, password) = fixture.store.set_password(account, &hashed, now).await.unwrap();
-    let cancelled = fixture.store.cancel_account(account, now).await.unwrap().letter;
-    let letters = [vec![registration, known, password, cancelled], changed.into()].concat();
-    fixture.store.post(&letters, now).await.unwrap();
+    register("ann@example.org").await;
+    store.change_email(account, &email("ann@example.net"), now).await.unwrap();
+    store.set_password(account, &hashed, now).await.unwrap();
+    store.cancel_account(account, now).await.unwrap();
     assert_eq!(Postman::new(fixture.store.clone(), mail(&server)).deliver().await.unwrap().sent, 6);
     let received = server.mailbox();
     let addresses: Vec<_> = counts(&received).into_iter().collect();
@@ -430,4 +460,37 @@ async fn letter_that_nobody_waits_for_any_more_is_gone_with_its_address() {
     assert!(fixture.store.purge(keep, later(3 * DAY - 1)).await.unwrap().is_nothing());
     assert_eq!(fixture.store.purge(keep, later(3 * DAY)).await.unwrap().letters, 1);
     assert_eq!(fixture.count("letters").await, 0);
+}
+
+#[tokio::test]
+async fn change_and_its_letters_are_made_together_or_not_at_all() {
+    let fixture = Fixture::new().await;
+    let store = fixture.store.clone().with_postman();
+    let account = add_account_at(&store, "ann@example.org", NOW).await;
+    let password = Password::new("thimble-orbit-canvas-7").unwrap();
+    let hashed = PasswordHasher::new().hash(&password).await.unwrap();
+    // As soon as the change is made, whatever becomes of this process.
+    store.change_email(account, &email("ann@example.net"), NOW).await.unwrap();
+    assert_eq!(fixture.count("letters").await, 2, "the former address and the new one");
+    store.begin_email_change(account, &email("a@example.net"), NOW).await.unwrap();
+    store
+        .begin_registration(&email("ben@example.net"), &hashed, Confirmation::OfAge, NOW)
+        .await
+        .unwrap();
+    store.set_password(account, &hashed, NOW).await.unwrap();
+    assert_eq!(fixture.count("letters").await, 5);
+
+    fixture.execute("ALTER TABLE letters RENAME TO elsewhere").await;
+    let before = store.credentials_of(account).await.unwrap().unwrap();
+    assert!(store.change_email(account, &email("c@example.org"), NOW).await.is_err());
+    assert!(store.set_password(account, &hashed, NOW).await.is_err());
+    assert!(store.cancel_account(account, NOW).await.is_err());
+    assert!(store.begin_email_change(account, &email("d@example.net"), NOW).await.is_err());
+    let cleo = email("cleo@example.org");
+    assert!(store.begin_registration(&cleo, &hashed, Confirmation::OfAge, NOW).await.is_err());
+    let by_email = AccountSelector::Email(email("ann@example.net"));
+    assert_eq!(store.account(&by_email).await.unwrap().id, account);
+    let after = store.credentials_of(account).await.unwrap().unwrap();
+    assert_eq!(after.epoch, before.epoch);
+    assert_eq!(fixture.count("pending_addresses").await, 2, "those from before");
 }

@@ -142,8 +142,8 @@ impl Answer for ChangeEmail {
         let account = find(&gateway.store, &self.account).await?.id;
         let email: EmailAddress = self.email.parse().map_err(Refused::request)?;
         let store = gateway.store.for_staff(caller.uid);
-        let letters = store.change_email(account, &email, UnixSeconds::now()).await?;
-        gateway.post.post(&letters).await;
+        store.change_email(account, &email, UnixSeconds::now()).await?;
+        gateway.post.wake();
         log::changed("e-mail address changed", caller.uid);
         Ok(Changed { account: account.0 })
     }
@@ -156,8 +156,8 @@ impl Answer for SetPassword {
         password.check_strength(&[account.email.expose()]).map_err(Refused::request)?;
         let hashed = gateway.door.hasher().hash(&password).await.map_err(Refused::request)?;
         let store = gateway.store.for_staff(caller.uid);
-        let (_, letter) = store.set_password(account.id, &hashed, UnixSeconds::now()).await?;
-        gateway.post.post(&[letter]).await;
+        store.set_password(account.id, &hashed, UnixSeconds::now()).await?;
+        gateway.post.wake();
         log::changed("password changed", caller.uid);
         Ok(Changed { account: account.id.0 })
     }
@@ -169,7 +169,7 @@ impl Answer for CancelAccount {
         let store = gateway.store.for_staff(caller.uid);
         let cancelled = store.cancel_account(account, UnixSeconds::now()).await?;
         gateway.disconnect(&cancelled.devices).await;
-        gateway.post.post(&[cancelled.letter]).await;
+        gateway.post.wake();
         log::changed("account cancelled", caller.uid);
         Ok(Cancelled { account: account.0, devices: cancelled.devices.len() })
     }

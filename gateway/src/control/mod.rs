@@ -239,7 +239,10 @@ impl Prepared {
         let mut stop_signal = stop_signal().context("catching signals")?;
         let starter = starter_process.listen().context("listening to the starter")?;
         let starter_gone = starter.gone();
-        let store = open_store(&settings, &database, networks, data_keys).await?;
+        let mut store = open_store(&settings, &database, networks, data_keys).await?;
+        if self.mail.is_some() {
+            store = store.with_postman();
+        }
         let post = Post::new(store.clone(), self.mail);
         let key_path = data_key::path(&settings);
         let key_rotation = KeyRotation::start(key_path, settings.data_dir.clone(), store.clone());

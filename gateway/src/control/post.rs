@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tacit_accounts::{
-    Letter, Store, StoreError,
+    Store, StoreError,
     post::{DeliveryError, Mail, Postman},
 };
 use tacit_messages::UnixSeconds;
@@ -74,17 +74,6 @@ impl Post {
     /// Has the postman look for due letters now.
     pub(crate) fn wake(&self) {
         self.wake.notify_one();
-    }
-
-    /// Queues letters that a change of an account asks for. The change is made whether that works or not.
-    pub(crate) async fn post(&self, letters: &[Letter]) {
-        if self.mail.is_none() {
-            return;
-        }
-        match self.store.post(letters, UnixSeconds::now()).await {
-            Ok(()) => self.wake(),
-            Err(error) => log::letter_not_queued(&error),
-        }
     }
 
     async fn carry(self: Arc<Self>, postman: Postman) {
