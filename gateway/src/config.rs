@@ -1,7 +1,8 @@
 //! Settings: a flag goes before a `TACIT_…` variable, before a key of `tacit.toml`, before the default.
 
 use std::{
-    io,
+    fs::File,
+    io::{self, Read},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     num::NonZeroUsize,
     path::{Path, PathBuf},
@@ -33,6 +34,9 @@ const MAX_WORKERS: usize = 64;
 
 /// The most letters in a minute that a pace can be kept for.
 const MAX_MAILS_PER_MINUTE: u32 = 60_000;
+
+/// The longest settings file, in bytes.
+const MAX_FILE_LEN: u64 = 1 << 20;
 
 /// The largest MTU: a jumbo frame less the outer headers.
 const MAX_MTU: u16 = 8920;
@@ -306,7 +310,7 @@ impl Places {
 
     fn read_config(&self, unreadable: Unreadable) -> anyhow::Result<Option<ConfigFile>> {
         let path = self.config.as_deref().unwrap_or(Path::new(CONFIG_PATH));
-        match std::fs::read_to_string(path) {
+        match read_text(path) {
             Ok(text) => Ok(Some(ConfigFile { path: path.into(), text })),
             Err(_) if self.config.is_none() && unreadable == Unreadable::Passed => Ok(None),
             Err(error) if self.config.is_none() && error.kind() == io::ErrorKind::NotFound => {
@@ -315,6 +319,16 @@ impl Places {
             Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
         }
     }
+}
+
+/// Reads a text file, which may be anything that somebody named by mistake.
+fn read_text(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(MAX_FILE_LEN + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_FILE_LEN {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is too long for settings"));
+    }
+    Ok(text)
 }
 
 /// What becomes of a default settings file that cannot be read.

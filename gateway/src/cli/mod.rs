@@ -22,6 +22,7 @@ mod session;
 mod staff;
 mod starter;
 mod status;
+mod usage;
 
 use std::{path::Path, process::ExitCode};
 
@@ -211,6 +212,9 @@ A second gateway on the same machine, with tunnel networks of its own:
     Audit(AuditArguments),
 }
 
+/// Exit code of a command line that is not written as it must be.
+const WRONG_USAGE: u8 = 2;
+
 /// Does what the command line says.
 pub(crate) fn run() -> ExitCode {
     if let Some(ended) = process::run() {
@@ -221,7 +225,13 @@ pub(crate) fn run() -> ExitCode {
         Err(ending) if ending.kind() == ErrorKind::DisplayVersion => {
             concluded(print_version().map(|()| ExitCode::SUCCESS))
         }
-        Err(ending) => ending.exit(),
+        Err(ending) => match usage::fault(&ending) {
+            Some(fault) => {
+                eprintln!("tacit: {}", Printable(&fault));
+                ExitCode::from(WRONG_USAGE)
+            }
+            None => ending.exit(),
+        },
     }
 }
 
