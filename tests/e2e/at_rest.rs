@@ -7,12 +7,7 @@ use std::{
     time::Duration,
 };
 
-use tacit_tests::{
-    Gateway, Lab, RawClient,
-    clock::wait_until,
-    lab::{TARGET_V4, client_v4},
-    target::ECHO_PORT,
-};
+use tacit_tests::{Gateway, Lab, RawClient, clock::wait_until, lab::client_v4};
 
 use crate::store;
 
@@ -46,9 +41,7 @@ fn data_directory_without_its_key_names_nobody() {
     let lab = Lab::new(1);
     let gateway = Gateway::start(&lab);
     let config = gateway.customer(EMAIL);
-    let mut client = RawClient::new(&lab.clients[0], &config);
-    client.handshake();
-    assert!(client.echo((TARGET_V4, ECHO_PORT).into(), b"hello"));
+    let _client = RawClient::connected(&lab.clients[0], &config);
     let sessions = gateway.wait_for_sessions(EMAIL, 1);
     let ip = client_v4(0, 2);
     assert_eq!(sessions[0]["connecting_ip"], ip.to_string());
@@ -148,9 +141,7 @@ fn purge_shows_first_and_then_really_removes() {
     let lab = Lab::new(1);
     let gateway = Gateway::start_with(&lab, &["--keep-sessions", "0"]);
     let config = gateway.customer(EMAIL);
-    let mut client = RawClient::new(&lab.clients[0], &config);
-    client.handshake();
-    assert!(client.echo((TARGET_V4, ECHO_PORT).into(), b"hello"));
+    let _client = RawClient::connected(&lab.clients[0], &config);
     gateway.wait_for_sessions(EMAIL, 1);
     gateway.text(&["device", "remove", EMAIL, "laptop"]);
     let ended = || !gateway.sessions(EMAIL)[0]["ended_at"].is_null();

@@ -46,7 +46,7 @@ fn texts(report: &Value, name: &str, field: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn nothing_of_the_traffic_is_kept_and_the_report_says_what_that_rests_on() {
+fn clause_4_nothing_of_the_traffic_is_kept_and_the_report_says_what_that_rests_on() {
     let dir = tempfile::tempdir().unwrap();
     let reports = dir.path().join("proof");
     let output =

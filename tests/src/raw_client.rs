@@ -12,9 +12,11 @@ use x25519_dalek::{PublicKey, StaticSecret};
 use crate::{
     clock::elapsed,
     config::Config,
+    lab::TARGET_V4,
     namespace::Namespace,
     noise::{self, Identity, Initiation, Session},
     packet::Datagram,
+    target::ECHO_PORT,
 };
 
 /// Later handshakes must have later timestamps, also within a second.
@@ -42,6 +44,18 @@ impl RawClient {
     #[must_use]
     pub fn new(namespace: &Namespace, config: &Config) -> Self {
         Self::on(bind(namespace, "0.0.0.0:0".parse().expect("an address")), config)
+    }
+
+    /// Makes a client that is connected: what it sends comes through.
+    ///
+    /// # Panics
+    /// If it does not.
+    #[must_use]
+    pub fn connected(namespace: &Namespace, config: &Config) -> Self {
+        let mut client = Self::new(namespace, config);
+        client.handshake();
+        assert!(client.echo((TARGET_V4, ECHO_PORT).into(), b"hello"), "no echo came back");
+        client
     }
 
     /// Makes a client on a given socket.

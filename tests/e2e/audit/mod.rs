@@ -86,6 +86,27 @@ impl<'lab> Audited<'lab> {
         self.sees(id, || self.lab.gateway.sh(plant), |_| drop(self.lab.gateway.sh(remove)));
     }
 
+    /// Asserts that whoever reads or copies what passes an interface is seen, and nothing else.
+    fn sees_who_watches(&self, interface: &str) {
+        self.sees("packet-sockets", || plants::packet_socket(&self.lab.gateway, interface), drop);
+        self.sees_lines(
+            "traffic-control",
+            &format!(
+                "tc qdisc add dev {interface} clsact
+                 tc filter add dev {interface} egress u32 match u32 0 0 action mirred egress mirror dev lo"
+            ),
+            &format!("tc qdisc del dev {interface} clsact"),
+        );
+        self.sees_lines(
+            "interface-programs",
+            &format!(
+                "tc qdisc add dev {interface} clsact
+                 tc filter add dev {interface} ingress bpf bytecode '1,6 0 0 0,'"
+            ),
+            &format!("tc qdisc del dev {interface} clsact"),
+        );
+    }
+
     /// Asserts that `id` alone says `verdict` to an audit that sees the machine as `view` makes it look.
     fn sees_through(&self, id: &str, verdict: &str, view: &str) {
         let expected = self.clean_but(id, verdict);

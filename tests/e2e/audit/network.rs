@@ -7,24 +7,8 @@ fn whoever_watches_an_interface_is_seen() {
     let lab = Lab::new(0);
     let audited = Audited::start(&lab);
     for interface in ["tacit0", "uplink"] {
-        audited.sees("packet-sockets", || plants::packet_socket(&lab.gateway, interface), drop);
+        audited.sees_who_watches(interface);
         audited.sees("interface-programs", || plants::xdp_link(&lab.gateway, interface), drop);
-        audited.sees_lines(
-            "traffic-control",
-            &format!(
-                "tc qdisc add dev {interface} clsact
-                 tc filter add dev {interface} egress u32 match u32 0 0 action mirred egress mirror dev lo"
-            ),
-            &format!("tc qdisc del dev {interface} clsact"),
-        );
-        audited.sees_lines(
-            "interface-programs",
-            &format!(
-                "tc qdisc add dev {interface} clsact
-                 tc filter add dev {interface} ingress bpf bytecode '1,6 0 0 0,'"
-            ),
-            &format!("tc qdisc del dev {interface} clsact"),
-        );
     }
     audited.sees("raw-sockets", || plants::raw_socket(&lab.gateway), drop);
     audited.sees("tunnel-queues", || plants::queue(&lab.gateway, "tacit0"), drop);

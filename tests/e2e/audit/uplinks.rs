@@ -47,23 +47,7 @@ fn whoever_watches_the_card_below_the_uplink_is_seen() {
 }
 
 fn watcher_is_seen(lab: &Lab, audited: &Audited<'_>, interface: &str) {
-    audited.sees("packet-sockets", || plants::packet_socket(&lab.gateway, interface), drop);
-    audited.sees_lines(
-        "traffic-control",
-        &format!(
-            "tc qdisc add dev {interface} clsact
-             tc filter add dev {interface} egress u32 match u32 0 0 action mirred egress mirror dev lo"
-        ),
-        &format!("tc qdisc del dev {interface} clsact"),
-    );
-    audited.sees_lines(
-        "interface-programs",
-        &format!(
-            "tc qdisc add dev {interface} clsact
-             tc filter add dev {interface} ingress bpf bytecode '1,6 0 0 0,'"
-        ),
-        &format!("tc qdisc del dev {interface} clsact"),
-    );
+    audited.sees_who_watches(interface);
     audited.sees_lines(
         "kernel-packet-log",
         &format!("echo 1 > /proc/sys/net/ipv4/conf/{interface}/log_martians"),
