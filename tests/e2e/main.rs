@@ -5,6 +5,8 @@
 mod at_rest;
 mod audit;
 mod backup;
+mod bad_input;
+mod clauses;
 mod cli;
 mod clients;
 mod control_seal;

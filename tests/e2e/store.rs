@@ -12,6 +12,19 @@ pub(crate) fn columns(file: &Path, table: &str) -> Vec<String> {
     query(file, &format!("SELECT name FROM pragma_table_info('{table}')"))
 }
 
+/// Every value of every table, but for the time at which the gateway was last known to run.
+pub(crate) fn dump(file: &Path) -> Vec<String> {
+    let tables = query(file, "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name");
+    let rows = tables.iter().flat_map(|table| {
+        let columns = columns(file, table).into_iter().filter(|column| column != "last_alive_at");
+        let quoted: Vec<String> = columns.map(|column| format!("quote(\"{column}\")")).collect();
+        let rows =
+            query(file, &format!("SELECT {} FROM {table} ORDER BY 1", quoted.join(" || ',' || ")));
+        rows.into_iter().map(move |row| format!("{table}: {row}"))
+    });
+    rows.collect()
+}
+
 /// How many rows a table has.
 pub(crate) fn rows(file: &Path, table: &str) -> usize {
     query(file, &format!("SELECT CAST(rowid AS TEXT) FROM {table}")).len()

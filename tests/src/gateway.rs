@@ -198,13 +198,6 @@ impl<'lab> Gateway<'lab> {
         self.namespace.output(&mut command)
     }
 
-    /// Runs an operator's verb whose last arguments follow a `--`, so that they are no flags.
-    pub fn cli_before_separator(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(&self.program);
-        command.env_clear().env("TACIT_SOCKET", self.socket()).args(arguments);
-        self.namespace.output(&mut command)
-    }
-
     /// Runs an operator's verb that must succeed and returns what it printed.
     ///
     /// # Panics

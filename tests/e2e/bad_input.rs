@@ -1,0 +1,491 @@
+//! What is malformed, oversized or hostile: whatever verb it is given to, and wherever, it gets one clean line and
+//! changes nothing. Verbs and the places for values are read from the program's own help, so that none is forgotten.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Write as _,
+    path::Path,
+    process::{Command, Output, Stdio},
+    sync::LazyLock,
+    time::Duration,
+};
+
+use tacit_tests::{Gateway, Lab, clock::wait_for, gateway::program};
+
+use crate::store;
+
+const EMAIL: &str = "ann@example.org";
+const PASSWORD: &str = "thimble-orbit-canvas-7\n";
+/// Taken by every verb.
+const EVERYWHERE: [&str; 2] = ["--config", "--socket"];
+
+/// What a place on the command line takes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Takes {
+    Account,
+    Email,
+    Name,
+    Line,
+    /// One of a few words, or what has a form of its own.
+    Word,
+    Number,
+    Date,
+    Key,
+    File,
+    NewFile,
+}
+
+/// Longer than anything may be.
+static LONG: LazyLock<String> = LazyLock::new(|| "x".repeat(5000));
+
+impl Takes {
+    /// What is refused in such a place.
+    fn refused(self) -> Vec<&'static str> {
+        let unseemly =
+            ["", " ", "\u{1b}[2J\u{7}", "two\nlines", "a\rb", "\u{202e}gnp.exe", "a\u{200b}b"];
+        let own: &[&str] = match self {
+            Self::Account => &[
+                "'; DROP TABLE accounts; --",
+                // A Cyrillic letter in a Latin one's place.
+                "\u{430}nn@example.org",
+                "ann@example.org\nBcc: eve@example.net",
+                "ann@example.org' OR '1'='1",
+                "99999999999999999999",
+                "-1",
+                "../../etc/passwd",
+                &LONG,
+            ],
+            Self::Email => &[
+                // Cyrillic letters in Latin ones' places.
+                "\u{430}nn@example.org",
+                "new@ex\u{430}mple.org",
+                "'; DROP TABLE accounts; --",
+                "new@example.org\r\nBcc: eve@example.net",
+                "new@example.org\nBcc: eve@example.net",
+                "<new@example.org>",
+                "new@example.org,eve@example.net",
+                "new",
+                "a@b@example.org",
+                &LONG,
+            ],
+            Self::Name | Self::Line => &[&LONG],
+            Self::Word => {
+                &["'; DROP TABLE accounts; --", "ｖｐｎ", "../../etc/passwd", "%s", &LONG]
+            }
+            Self::Number => {
+                &["-1", "1e3", "99999999999999999999", "３", "1; DROP TABLE accounts", &LONG]
+            }
+            Self::Date => {
+                &["tomorrow", "31.1.2099", "2099-02-30", "２０９９-01-01", "1999-01-01", &LONG]
+            }
+            Self::Key => &["short", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", &LONG],
+            Self::File => {
+                return vec![
+                    "",
+                    "/nonexistent",
+                    "/",
+                    "/dev/zero",
+                    "/dev/null",
+                    "no\u{1b}[2J\nsuch",
+                ];
+            }
+            Self::NewFile => {
+                return vec!["", "/", "/nonexistent/\u{1b}[2J\nx", "/etc/passwd"];
+            }
+        };
+        [&unseemly[..], own].concat()
+    }
+}
+
+/// A verb, and what is right in each of its places.
+struct Verb {
+    words: &'static str,
+    flags: &'static [&'static str],
+    places: Vec<(&'static str, Takes, String)>,
+    /// Whether it does what it says where all of that is right: some need what is not here.
+    works: bool,
+}
+
+fn verb(words: &'static str, places: &[(&'static str, Takes, &str)]) -> Verb {
+    let places = places.iter().map(|(place, takes, right)| (*place, *takes, (*right).to_owned()));
+    Verb { words, flags: &[], places: places.collect(), works: true }
+}
+
+impl Verb {
+    fn with(self, flags: &'static [&'static str]) -> Self {
+        Self { flags, ..self }
+    }
+
+    fn that_lacks_something_here(self) -> Self {
+        Self { works: false, ..self }
+    }
+
+    /// The command line with what is right everywhere but in the place of that number.
+    fn line(&self, wrong: Option<(usize, &str)>) -> Vec<String> {
+        let mut line: Vec<String> =
+            self.words.split(' ').chain(self.flags.iter().copied()).map(str::to_owned).collect();
+        let mut positional = vec!["--".to_owned()];
+        for (number, (place, _, right)) in self.places.iter().enumerate() {
+            let value =
+                wrong.filter(|(place, _)| *place == number).map_or(&**right, |(_, bad)| bad);
+            match place.starts_with("--") {
+                true => line.push(format!("{place}={value}")),
+                false => positional.push(value.to_owned()),
+            }
+        }
+        line.extend(positional);
+        line
+    }
+}
+
+/// All verbs that a gateway answers, in an order in which they can be done.
+fn verbs(dir: &Path) -> Vec<Verb> {
+    use Takes::*;
+    let rules_path = dir.join("rules.md").display().to_string();
+    fs::write(&rules_path, "# Rules\n\n## 1. Data\n\nLess than before.\n").unwrap();
+    let new = |name: &str| dir.join(name).display().to_string();
+    let key = "BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBA=";
+    let device = |words, name: &'static str, key: &str| {
+        let output = new(name);
+        let places = [
+            ("ACCOUNT", Account, EMAIL),
+            ("NAME", Name, name),
+            ("--public-key", Key, key),
+            ("--keepalive", Number, "25"),
+            ("--output", NewFile, &output),
+        ];
+        verb(words, &places)
+    };
+    let account = |words| verb(words, &[("ACCOUNT", Account, EMAIL)]);
+    vec![
+        verb("status", &[]),
+        verb("account list", &[]),
+        verb("account add", &[("EMAIL", Email, "new@example.org"), ("--days", Number, "3")])
+            .with(&["--of-age"]),
+        account("account show"),
+        verb(
+            "account grant",
+            &[("ACCOUNT", Account, EMAIL), ("--days", Number, "3"), ("--service", Word, "vpn")],
+        )
+        .with(&["--from-now"]),
+        account("account password"),
+        verb(
+            "account export",
+            &[("ACCOUNT", Account, EMAIL), ("--output", NewFile, &new("export"))],
+        ),
+        device("device add", "phone", key),
+        device("device rotate", "laptop", "CCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCA="),
+        account("device list"),
+        verb("device remove", &[("ACCOUNT", Account, EMAIL), ("NAME", Name, "laptop")]),
+        account("session list"),
+        verb("session purge", &[]).with(&["--yes"]),
+        verb(
+            "code make",
+            &[("COUNT", Number, "2"), ("--service", Word, "vpn"), ("--days", Number, "3")],
+        ),
+        verb("code list", &[]),
+        verb(
+            "disclosure make",
+            &[
+                ("ACCOUNT", Account, EMAIL),
+                ("--basis", Word, "lawful-order"),
+                ("--reference", Line, "1 Gs 17/26"),
+                ("--recipient", Line, "Court of Anytown"),
+                ("--secret-until", Date, "2099-01-31"),
+                ("--output", NewFile, &new("disclosure")),
+            ],
+        ),
+        verb("disclosure list", &[("ACCOUNT", Account, EMAIL)]),
+        verb("staff log", &[("ACCOUNT", Account, EMAIL), ("--after", Number, "0")]),
+        verb("staff verify", &[("--noted", Word, "0:0"), ("--noted-disclosures", Word, "0:0")])
+            .that_lacks_something_here(),
+        verb("key show", &[]),
+        verb("key rotate", &[]).with(&["--wait"]),
+        verb("rules list", &[]),
+        verb("rules show", &[("VERSION", Number, "1")]),
+        verb(
+            "rules publish",
+            &[
+                ("FILE", File, &rules_path),
+                ("--effective", Date, "2099-01-31"),
+                ("--summary", Line, "Less."),
+            ],
+        )
+        .with(&["--minor"]),
+        verb("notice list", &[]),
+        verb("notice retry", &[]),
+        verb("notice settle", &[("LETTER", Word, "6fd41b0a")])
+            .with(&["--lost"])
+            .that_lacks_something_here(),
+        verb("notice try", &[("TO", Email, "me@example.org")]).that_lacks_something_here(),
+        verb(
+            "account email",
+            &[("ACCOUNT", Account, EMAIL), ("EMAIL", Email, "later@example.org")],
+        ),
+        verb("account cancel", &[("ACCOUNT", Account, "later@example.org")]),
+    ]
+}
+
+/// Verbs that are not tried here, and where they take values.
+const ALONE: [(&str, &[&str]); 6] = [
+    ("run", &[]),
+    ("inventory", &[]),
+    ("prove", &["--report"]),
+    ("audit", &["--only"]),
+    ("backup", &["--passphrase-file", "--recipient", "FILE"]),
+    (
+        "restore",
+        &[
+            "--data-dir",
+            "--data-key",
+            "--database",
+            "--database-password-file",
+            "--identity-file",
+            "--passphrase-file",
+            "FILE",
+        ],
+    ),
+];
+
+/// The verbs of the help and the places of each, but for `tacit run`'s settings.
+fn helped() -> BTreeMap<String, Vec<String>> {
+    let mut found = BTreeMap::new();
+    let mut left = vec![Vec::<String>::new()];
+    while let Some(words) = left.pop() {
+        let output =
+            Command::new(program()).env_clear().args(&words).arg("--help").output().unwrap();
+        let help = String::from_utf8(output.stdout).unwrap();
+        let below: Vec<String> = section(&help, "Commands:").filter_map(first_word).collect();
+        left.extend(
+            below
+                .iter()
+                .filter(|word| *word != "help")
+                .map(|word| [&words[..], &[word.clone()]].concat()),
+        );
+        if below.is_empty() {
+            let options = section(&help, "Options:").filter_map(option_with_value);
+            let mut places: Vec<_> =
+                section(&help, "Arguments:").filter_map(positional).chain(options).collect();
+            places.retain(|place| !EVERYWHERE.contains(&&**place) && words != ["run"]);
+            places.sort();
+            found.insert(words.join(" "), places);
+        }
+    }
+    found
+}
+
+/// The lines of a section of a help.
+fn section<'a>(help: &'a str, head: &'a str) -> impl Iterator<Item = &'a str> {
+    let inside = help.lines().skip_while(move |line| *line != head).skip(1);
+    inside.take_while(|line| line.is_empty() || line.starts_with(' '))
+}
+
+fn first_word(line: &str) -> Option<String> {
+    let word = line.strip_prefix("  ")?.split(' ').next()?;
+    (!word.is_empty()).then(|| word.to_owned())
+}
+
+fn positional(line: &str) -> Option<String> {
+    let (name, _) = line.strip_prefix("  ")?.strip_prefix(['<', '['])?.split_once(['>', ']'])?;
+    Some(name.to_owned())
+}
+
+fn option_with_value(line: &str) -> Option<String> {
+    let option = line.trim_start().strip_prefix("--")?;
+    let (name, rest) = option.split_at(option.find([' ', '[', '=']).unwrap_or(option.len()));
+    let has_value = rest.starts_with(" <") || rest.starts_with(['[', '=']);
+    has_value.then(|| format!("--{name}"))
+}
+
+#[test]
+fn no_verb_and_no_place_for_a_value_is_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut tried = BTreeMap::new();
+    for verb in verbs(dir.path()) {
+        let mut places: Vec<_> =
+            verb.places.iter().map(|(place, ..)| (*place).to_owned()).collect();
+        places.sort();
+        tried.insert(verb.words.to_owned(), places);
+    }
+    for (words, places) in ALONE {
+        tried.insert(words.to_owned(), places.iter().map(ToString::to_string).collect());
+    }
+    for (words, places) in helped() {
+        assert_eq!(tried.get(&words), Some(&places), "tacit {words}");
+    }
+}
+
+/// Runs a verb with something on stdin.
+fn ask(lab: &Lab, gateway: &Gateway<'_>, line: &[String], input: &str) -> Output {
+    let mut command = Command::new(program());
+    command.env_clear().env("TACIT_SOCKET", gateway.socket()).args(line);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = lab.gateway.start(&mut command).unwrap();
+    // Whoever is refused for something else does not read it.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+/// What a refusal must look like.
+fn check_refusal(line: &[impl AsRef<str>], output: &Output) {
+    let line: Vec<String> =
+        line.iter().map(|word| word.as_ref().chars().take(60).collect()).collect();
+    let said = String::from_utf8(output.stderr.clone()).unwrap();
+    assert!(matches!(output.status.code(), Some(1 | 2)), "{line:?}: {} {said}", output.status);
+    assert!(output.stdout.is_empty(), "{line:?} printed to stdout");
+    let told = said.strip_suffix('\n').unwrap_or(&said);
+    let is_clean = !told.chars().any(|c| c.is_control() || c == '\u{202e}' || c == '\u{200b}');
+    assert!(!told.is_empty() && is_clean, "{line:?}: {said:?}");
+    assert!(told.len() < 600 && !told.contains("panicked"), "{line:?}: {said:?}");
+}
+
+#[test]
+fn every_verb_refuses_what_is_wrong_in_one_line_and_changes_nothing() {
+    let lab = Lab::new(0);
+    let gateway = Gateway::start(&lab);
+    gateway.customer(EMAIL);
+    let verbs = verbs(lab.dir());
+    let files = || fs::read_dir(lab.dir()).unwrap().count();
+    let (before, files_before) = (store::dump(&gateway.store()), files());
+    for verb in &verbs {
+        for (number, (_, takes, _)) in verb.places.iter().enumerate() {
+            for bad in takes.refused() {
+                let line = verb.line(Some((number, bad)));
+                check_refusal(&line, &ask(&lab, &gateway, &line, PASSWORD));
+            }
+        }
+        assert!(store::dump(&gateway.store()) == before, "{}: the store was changed", verb.words);
+        assert_eq!(files(), files_before, "{}: a file is left", verb.words);
+    }
+    // It was for what is wrong: with what is right they do as they are told.
+    for verb in verbs.iter().filter(|verb| verb.works) {
+        let line = verb.line(None);
+        let output = ask(&lab, &gateway, &line, PASSWORD);
+        assert!(output.status.success(), "{line:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    assert!(store::dump(&gateway.store()) != before, "the dump does not show changes");
+}
+
+#[test]
+fn password_that_is_wrong_is_refused_in_one_line_and_changes_nothing() {
+    let lab = Lab::new(0);
+    let gateway = Gateway::start(&lab);
+    gateway.add_account(EMAIL);
+    let before = store::dump(&gateway.store());
+    for input in ["", "\n", "short", "\u{1b}[2J\u{7}", "password1\n", "a\0b", &LONG] {
+        let line = ["account", "password", EMAIL].map(str::to_owned);
+        check_refusal(&["account password", input], &ask(&lab, &gateway, &line, input));
+    }
+    assert!(store::dump(&gateway.store()) == before, "something was changed");
+}
+
+/// What no setting may be, but for those that name a file.
+const NO_SETTING: [&str; 4] =
+    ["\u{1b}[2J\u{7}", "two\nlines", "'; DROP TABLE accounts; --", "\u{202e}"];
+
+/// Each setting of `tacit run`, whether it names a file or directory, and what it may not be.
+const SETTINGS: [(&str, bool, &[&str]); 39] = [
+    ("--config", true, &["", "/nonexistent/\u{1b}[2J", "/dev/zero"]),
+    ("--socket", true, &["/proc/\u{1b}[2J/admin.sock"]),
+    ("--data-dir", true, &["/dev/null/\u{1b}[2J", "/proc/nonexistent"]),
+    ("--data-key", true, &["/nonexistent/\u{1b}[2J", "/dev/zero", "/etc/passwd"]),
+    (
+        "--database",
+        false,
+        &["", "tacit", "mysql://a@b/c", "postgres://tacit:secret@127.0.0.1/tacit"],
+    ),
+    ("--database-password-file", true, &["/nonexistent/\u{1b}[2J"]),
+    ("--interface", false, &["", "a/b", "longer-than-a-name-may-be", "two words", ".."]),
+    ("--listen", false, &["", "0.0.0.0", "0.0.0.0:0", "0.0.0.0:99999", "１.2.3.4:5"]),
+    ("--endpoint", false, &["", "two words", "-", "vpn.example.org:99999"]),
+    ("--tunnel-v4", false, &["", "10.66.0.1/16", "10.66.0.0/33", "fd00::/64"]),
+    ("--tunnel-v6", false, &["", "fd00::1/64", "fd00::/129", "10.0.0.0/8"]),
+    ("--mtu", false, &["", "0", "-1", "１４２０", "99999"]),
+    ("--dns", false, &["", "dns.example.org", "1.2.3"]),
+    ("--workers", false, &["", "0", "-1", "65", "99999999999999999999"]),
+    ("--allow-device-to-device", false, &["", "maybe"]),
+    ("--allow-private", false, &["", "10.0.0.1/8", "10.0.0.0/64"]),
+    ("--serve", false, &["", "icmp/1", "udp/0", "udp/99999", "udp"]),
+    ("--device-limit", false, &["", "0", "-1"]),
+    ("--metrics", false, &["", "nowhere", "127.0.0.1:99999"]),
+    ("--metrics-least-sessions", false, &["", "-1"]),
+    ("--keep-sessions", false, &["", "-1", "1.5"]),
+    ("--keep-archive", false, &["", "-1", "９"]),
+    ("--keep-records", false, &["", "-1", "99999999999"]),
+    ("--mail-server", false, &["", "two words", "mail.example.org"]),
+    ("--mail-tls", false, &["", "maybe"]),
+    ("--mail-ca", true, &[]),
+    ("--mail-user", false, &["tacit"]),
+    ("--mail-password-file", true, &["/nonexistent/\u{1b}[2J"]),
+    (
+        "--mail-from",
+        false,
+        &["", "vpn", "vpn@example.org\r\nBcc: eve@example.net", "VPN\u{202e} <vpn@example.org>"],
+    ),
+    ("--mails-per-minute", false, &["", "0", "-1", "60001"]),
+    ("--contact", false, &["", "ask us", "help@example.org\nBcc: eve@example.net"]),
+    (
+        "--site-url",
+        false,
+        &["", "http://vpn.example.org", "javascript:alert(1)", "https://vpn.example.org/\n"],
+    ),
+    ("--log", false, &["", "loud"]),
+    ("--site", false, &["", "nowhere"]),
+    ("--site-certificate", true, &[]),
+    ("--site-key", true, &[]),
+    ("--site-redirect", false, &["", "nowhere"]),
+    ("--database-poll-only", false, &["maybe"]),
+    ("--gateway-name", true, &[]),
+];
+
+#[test]
+fn no_setting_is_forgotten() {
+    let output = Command::new(program()).env_clear().args(["run", "--help"]).output().unwrap();
+    let help = String::from_utf8(output.stdout).unwrap();
+    for flag in section(&help, "Options:").filter_map(option_with_value) {
+        assert!(SETTINGS.iter().any(|(tried, ..)| *tried == flag), "{flag}");
+    }
+}
+
+/// Runs `tacit run`, which must end by itself.
+fn run(lab: &Lab, arguments: &[String]) -> Output {
+    let mut command = Command::new(program());
+    command.env_clear().arg("run").args(arguments).stdin(Stdio::null());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = lab.gateway.start(&mut command).unwrap();
+    let ended = wait_for(Duration::from_secs(10), || child.try_wait().unwrap());
+    if ended.is_none() {
+        child.kill().unwrap();
+    }
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(ended.is_some(), "{arguments:?} was accepted: {said}");
+    output
+}
+
+#[test]
+fn every_setting_refuses_what_is_wrong_in_one_line_before_there_is_a_store() {
+    let lab = Lab::new(0);
+    let (dir, socket) = (lab.dir().join("data"), lab.dir().join("admin.sock"));
+    fs::create_dir(&dir).unwrap();
+    let path = lab.dir().join("tacit.toml");
+    let places = [("--data-dir", &dir), ("--socket", &socket), ("--config", &path)];
+    for (flag, is_path, own) in SETTINGS {
+        let common = NO_SETTING.iter().filter(|_| !is_path);
+        for bad in common.chain(own) {
+            fs::write(&path, "").unwrap();
+            let others = places.iter().filter(|(place, _)| *place != flag);
+            let others: Vec<_> =
+                others.map(|(place, path)| format!("{place}={}", path.display())).collect();
+            let arguments = [&others[..], &[format!("{flag}={bad}")]].concat();
+            check_refusal(&arguments, &run(&lab, &arguments));
+            if !places.iter().any(|(place, _)| *place == flag) {
+                let key = flag.trim_start_matches('-');
+                fs::write(&path, format!("{key} = {}\n", serde_json::Value::from(*bad))).unwrap();
+                check_refusal(&[key, bad], &run(&lab, &others));
+            }
+            assert!(!dir.join("store.sqlite").exists() && !socket.exists(), "{flag}: it began");
+        }
+    }
+}
