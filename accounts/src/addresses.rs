@@ -32,7 +32,7 @@ pub(crate) async fn adopt(write: &mut Write, pool: TunnelPool) -> Result<(), Sto
     let Some(former) = recorded(write.connection()).await? else {
         return insert(write, pool).await;
     };
-    let moved = former.addresses(0) != pool.addresses(0);
+    let moved = is_moved(former, pool);
     let highest: Option<i64> = sqlx::query_scalar("SELECT MAX(address_offset) FROM devices")
         .fetch_one(write.connection())
         .await?;
@@ -45,6 +45,11 @@ pub(crate) async fn adopt(write: &mut Write, pool: TunnelPool) -> Result<(), Sto
         .execute(write.connection())
         .await?;
     Ok(())
+}
+
+/// Whether the same offset stands for other addresses.
+fn is_moved(former: TunnelPool, pool: TunnelPool) -> bool {
+    former.addresses(0) != pool.addresses(0)
 }
 
 async fn insert(write: &mut Write, pool: TunnelPool) -> Result<(), StoreError> {
@@ -65,6 +70,9 @@ pub(crate) async fn issue(
     pool: TunnelPool,
     now: UnixSeconds,
 ) -> Result<u32, StoreError> {
+    if recorded(write.connection()).await?.is_some_and(|recorded| is_moved(recorded, pool)) {
+        return Err(StoreError::PoolChanged);
+    }
     end_quarantines(write, now).await?;
     let offset = match reissue(write, pool).await? {
         Some(offset) => Some(offset),
@@ -74,7 +82,7 @@ pub(crate) async fn issue(
     read_offset(offset)
 }
 
-/// Puts the offset of a removed device into quarantine.
+/// Puts the offset of a removed device into quarantine, and tells all gateways.
 pub(crate) async fn free(
     write: &mut Write,
     offset: u32,
@@ -85,7 +93,7 @@ pub(crate) async fn free(
         .bind(time_column(now.plus(QUARANTINE)))
         .execute(write.connection())
         .await?;
-    Ok(())
+    write.note_device_change().await
 }
 
 /// Takes a number that no device had before.

@@ -208,6 +208,7 @@ impl Store {
             .await?;
         let deed = Deed::on(account, "device rotate", &[DataKind::Devices]);
         self.note(&mut write, deed, now).await?;
+        write.note_device_change().await?;
         write.make_scrub_due().await?;
         write.commit().await?;
         Ok((former, self.device(id, account, name.clone(), public_key, offset, now)))

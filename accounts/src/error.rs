@@ -100,6 +100,14 @@ pub enum StoreError {
          the time; the next purge tries again"
     )]
     NotScrubbed,
+    /// Whoever runs with this name is somebody else.
+    #[error(
+        "another gateway of this name runs on this database, or did a moment ago; give each its own `gateway-name`"
+    )]
+    GatewayNameTaken,
+    /// Other gateways would go on with what is being changed.
+    #[error("other gateways run on this database; stop them first")]
+    OtherGatewaysRun,
     /// A column holds what the program never writes.
     #[error("the store holds a value in {0} that tacit cannot have written; restore a backup")]
     Corrupt(&'static str),
@@ -108,11 +116,62 @@ pub enum StoreError {
     Database(#[from] sqlx::Error),
 }
 
+impl StoreError {
+    /// Whether the database could not be asked, so that it may work later without anybody's doing.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        match self {
+            Self::Unreachable(_) => true,
+            Self::Database(error) => is_away(error),
+            _ => false,
+        }
+    }
+}
+
+fn is_away(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => true,
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| is_code_of_away(&code)),
+        _ => false,
+    }
+}
+
+fn is_code_of_away(code: &str) -> bool {
+    if code.len() == 5 {
+        // Connections, resources, a server that is told to stop, one that takes no writes, and a lock that somebody keeps
+        // (PostgreSQL, appendix A).
+        let is_of = |class: &&str| code.starts_with(class);
+        return ["08", "53", "57", "25006", "55P03"].iter().any(is_of);
+    }
+    // Busy, locked, read-only, a disk that fails or is full, and a file that cannot be opened (SQLite's result codes).
+    code.parse().is_ok_and(|code: u32| [5, 6, 8, 10, 13, 14].contains(&(code & 0xff)))
+}
+
 impl From<MigrateError> for StoreError {
     fn from(error: MigrateError) -> Self {
         match error {
             MigrateError::VersionMissing(_) => Self::NewerSchema,
             error => Self::Migration(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_tell_a_database_that_is_away_from_one_that_refuses() {
+        for code in ["57P01", "57P03", "08006", "53300", "25006", "5", "517", "8", "1032", "13"] {
+            assert!(is_code_of_away(code), "{code}");
+        }
+        for code in ["23505", "42P01", "40001", "19", "2067", "1", ""] {
+            assert!(!is_code_of_away(code), "{code}");
         }
     }
 }

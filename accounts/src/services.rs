@@ -143,7 +143,7 @@ impl Store {
         let rows: Vec<i64> = sqlx::query_scalar(
             "SELECT sessions.device_id FROM sessions
              JOIN accounts ON accounts.id = sessions.account_id
-             WHERE sessions.ended_at IS NULL AND accounts.service_until <= $1",
+             WHERE sessions.ended_at IS NULL AND sessions.gateway_id IS NOT NULL AND accounts.service_until <= $1",
         )
         .bind(time_column(now))
         .fetch_all(self.reader())

@@ -7,6 +7,7 @@ use tacit_messages::{ConnectingIp, DeviceId, UnixSeconds};
 
 use crate::{
     AccountId, DeviceName, Store, StoreError,
+    device_changes::unwelcome,
     devices::id_column,
     personal::{open_connecting_ip, seal_connecting_ip},
     store::Write,
@@ -30,7 +31,101 @@ pub struct Session {
 
 type SessionRow = (i64, Option<String>, Vec<u8>, i64, Option<i64>);
 
+/// A change of the session records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SessionChange {
+    /// A session began.
+    Began {
+        /// The device.
+        device: DeviceId,
+        /// Where the customer connects from.
+        connecting_ip: ConnectingIp,
+        /// When.
+        at: UnixSeconds,
+    },
+    /// A session ended.
+    Ended {
+        /// The device.
+        device: DeviceId,
+        /// The time of its last authenticated packet.
+        last_seen_at: UnixSeconds,
+    },
+    /// The forwarder is gone, and all sessions with it.
+    AllEnded {
+        /// When it died: no packet came later.
+        at: UnixSeconds,
+    },
+    /// What no gateway may keep: for tests alone.
+    #[cfg(feature = "leaky")]
+    Leaked {
+        /// Where a packet went to.
+        destination: String,
+    },
+}
+
+impl SessionChange {
+    fn began(&self) -> Option<DeviceId> {
+        match self {
+            Self::Began { device, .. } => Some(*device),
+            _ => None,
+        }
+    }
+}
+
+/// Writes changes of a gateway's sessions in groups, each once, however often it has to be tried.
+#[derive(Debug)]
+pub struct SessionRecorder {
+    store: Store,
+    /// How many groups are written.
+    groups: i64,
+}
+
+impl SessionRecorder {
+    /// Writes `changes` in order, all or none of them; they are on the disk when this returns. After an error, try the
+    /// same changes again: that they were written after all is found out then.
+    ///
+    /// Returns the devices that began a session although they may not be connected any more.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`]
+    pub async fn record(
+        &mut self,
+        changes: &[SessionChange],
+        now: UnixSeconds,
+    ) -> Result<Vec<DeviceId>, StoreError> {
+        let mut write = self.store.write_beside_others().await?;
+        // A server may have done what it could not say that it did.
+        let is_new = sqlx::query(
+            "UPDATE gateways SET session_groups = session_groups + 1 WHERE id = $1 AND session_groups = $2",
+        )
+        .bind(self.store.gateway)
+        .bind(self.groups)
+        .execute(write.connection())
+        .await?
+        .rows_affected()
+            == 1;
+        if is_new {
+            self.store.record_changes(&mut write, changes).await?;
+        }
+        let began: Vec<_> = changes.iter().filter_map(SessionChange::began).collect();
+        let unwelcome = unwelcome(write.connection(), &began, now).await?;
+        write.commit().await?;
+        self.groups += 1;
+        Ok(unwelcome)
+    }
+}
+
 impl Store {
+    /// Who writes the sessions of this gateway, and nobody beside it.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`]
+    pub async fn session_recorder(&self) -> Result<SessionRecorder, StoreError> {
+        let sql = "SELECT session_groups FROM gateways WHERE id = $1";
+        let groups = sqlx::query_scalar(sql).bind(self.gateway).fetch_one(self.reader()).await?;
+        Ok(SessionRecorder { store: self.clone(), groups })
+    }
+
     /// Records that a device connected. If its former session is still open, that ended now.
     ///
     /// # Errors
@@ -41,29 +136,10 @@ impl Store {
         connecting_ip: impl Borrow<ConnectingIp> + Send,
         at: UnixSeconds,
     ) -> Result<(), StoreError> {
-        let mut write = self.write_quickly().await?;
-        end_open_session(&mut write, device, at).await?;
-        // The address is sealed for its row, whose number is known only once there is one.
-        let id: Option<i64> = sqlx::query_scalar(
-            "INSERT INTO sessions (account_id, device_id, connecting_ip, began_at, ended_at)
-             SELECT account_id, $1, $2, $3, NULL FROM devices
-             WHERE id = COALESCE((SELECT device_id FROM rotated_devices WHERE former_id = $1), $1)
-             RETURNING id",
-        )
-        .bind(id_column(device))
-        .bind(&[][..])
-        .bind(time_column(at))
-        .fetch_optional(write.connection())
-        .await?;
-        if let Some(id) = id {
-            sqlx::query("UPDATE sessions SET connecting_ip = $1 WHERE id = $2")
-                .bind(seal_connecting_ip(self.keys().current(), id, connecting_ip.borrow()))
-                .bind(id)
-                .execute(write.connection())
-                .await?;
-        }
+        let mut write = self.write_beside_others().await?;
+        let is_there = self.begin_session(&mut write, device, connecting_ip.borrow(), at).await?;
         write.commit().await?;
-        id.map(drop).ok_or(StoreError::NoSuchDevice)
+        if is_there { Ok(()) } else { Err(StoreError::NoSuchDevice) }
     }
 
     /// Completes the device's open session; does nothing if there is none.
@@ -75,8 +151,8 @@ impl Store {
         device: DeviceId,
         last_seen_at: UnixSeconds,
     ) -> Result<(), StoreError> {
-        let mut write = self.write_quickly().await?;
-        end_open_session(&mut write, device, last_seen_at).await?;
+        let mut write = self.write_beside_others().await?;
+        self.end_session(&mut write, device, last_seen_at).await?;
         write.commit().await
     }
 
@@ -99,88 +175,147 @@ impl Store {
         rows.into_iter().map(|row| read_session(&keys, row)).collect()
     }
 
-    /// Adds to the rows of open sessions what no gateway may keep: for tests alone.
-    ///
-    /// # Errors
-    /// [`StoreError::Database`]
-    #[cfg(feature = "leaky")]
-    pub async fn leak(&self, destination: &str) -> Result<(), StoreError> {
-        let mut write = self.write_quickly().await?;
-        let _ = sqlx::query("ALTER TABLE sessions ADD COLUMN destinations TEXT")
-            .execute(write.connection())
-            .await;
-        sqlx::query(
-            "UPDATE sessions SET destinations = COALESCE(destinations, '') || ' ' || $1
-             WHERE ended_at IS NULL",
-        )
-        .bind(destination)
-        .execute(write.connection())
-        .await?;
-        write.commit().await
-    }
-
-    /// Records that the gateway runs.
-    ///
-    /// # Errors
-    /// [`StoreError::Database`]
-    pub async fn alive(&self, now: UnixSeconds) -> Result<(), StoreError> {
-        let mut write = self.write_quickly().await?;
-        sqlx::query("UPDATE gateway SET last_alive_at = $1 WHERE id = 1")
-            .bind(time_column(now))
-            .execute(write.connection())
-            .await?;
-        write.commit().await
-    }
-
-    /// Completes the sessions that a crash left open, at the time when the gateway was last known to run but none
+    /// Completes the sessions that a crash of this gateway left open, at the time when it was last known to run but none
     /// before it began, and returns how many. Call at the start.
     ///
     /// # Errors
     /// [`StoreError::Database`]
     pub async fn close_open_sessions(&self) -> Result<u64, StoreError> {
-        let mut write = self.write_quickly().await?;
-        let last_alive_at: Option<i64> =
-            sqlx::query_scalar("SELECT last_alive_at FROM gateway WHERE id = 1")
-                .fetch_one(write.connection())
-                .await?;
-        end_all_open_sessions(write, read_time(last_alive_at.unwrap_or(0))).await
+        let mut write = self.write_beside_others().await?;
+        let ended = self.close_left_open(&mut write).await?;
+        write.commit().await?;
+        Ok(ended)
     }
 
-    /// Completes all open sessions at `at` but none before it began, and returns how many. Call when the forwarder died.
+    pub(crate) async fn close_left_open(&self, write: &mut Write) -> Result<u64, StoreError> {
+        let last_alive_at: Option<i64> =
+            sqlx::query_scalar("SELECT last_alive_at FROM gateways WHERE id = $1")
+                .bind(self.gateway)
+                .fetch_one(write.connection())
+                .await?;
+        // What others completed while this gateway was away stays as they did.
+        sqlx::query(
+            "UPDATE sessions SET gateway_id = NULL WHERE gateway_id = $1 AND ended_at IS NOT NULL",
+        )
+        .bind(self.gateway)
+        .execute(write.connection())
+        .await?;
+        self.end_sessions(write, read_time(last_alive_at.unwrap_or(0))).await
+    }
+
+    /// Completes all open sessions of this gateway at `at` but none before it began, and returns how many. Call when the
+    /// forwarder died.
     ///
     /// # Errors
     /// [`StoreError::Database`]
     pub async fn close_open_sessions_at(&self, at: UnixSeconds) -> Result<u64, StoreError> {
-        end_all_open_sessions(self.write_quickly().await?, at).await
+        let mut write = self.write_beside_others().await?;
+        let ended = self.end_sessions(&mut write, at).await?;
+        write.commit().await?;
+        Ok(ended)
+    }
+
+    async fn record_changes(
+        &self,
+        write: &mut Write,
+        changes: &[SessionChange],
+    ) -> Result<(), StoreError> {
+        for change in changes {
+            match change {
+                SessionChange::Began { device, connecting_ip, at } => {
+                    // If it was removed since, its account's record ends with the sessions before.
+                    self.begin_session(write, *device, connecting_ip, *at).await?;
+                }
+                SessionChange::Ended { device, last_seen_at } => {
+                    self.end_session(write, *device, *last_seen_at).await?;
+                }
+                SessionChange::AllEnded { at } => {
+                    self.end_sessions(write, *at).await?;
+                }
+                #[cfg(feature = "leaky")]
+                SessionChange::Leaked { destination } => leak(write, destination).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns whether there is such a device.
+    async fn begin_session(
+        &self,
+        write: &mut Write,
+        device: DeviceId,
+        connecting_ip: &ConnectingIp,
+        at: UnixSeconds,
+    ) -> Result<bool, StoreError> {
+        self.end_session(write, device, at).await?;
+        // The address is sealed for its row, whose number is known only once there is one.
+        let id: Option<i64> = sqlx::query_scalar(
+            "INSERT INTO sessions (account_id, device_id, connecting_ip, began_at, ended_at, gateway_id)
+             SELECT account_id, $1, $2, $3, NULL, $4 FROM devices
+             WHERE id = COALESCE((SELECT device_id FROM rotated_devices WHERE former_id = $1), $1)
+             RETURNING id",
+        )
+        .bind(id_column(device))
+        .bind(&[][..])
+        .bind(time_column(at))
+        .bind(self.gateway)
+        .fetch_optional(write.connection())
+        .await?;
+        let Some(id) = id else { return Ok(false) };
+        sqlx::query("UPDATE sessions SET connecting_ip = $1 WHERE id = $2")
+            .bind(seal_connecting_ip(self.keys().current(), id, connecting_ip))
+            .bind(id)
+            .execute(write.connection())
+            .await?;
+        Ok(true)
+    }
+
+    /// Completes the device's session at this gateway, also if others have because this one was silent.
+    async fn end_session(
+        &self,
+        write: &mut Write,
+        device: DeviceId,
+        at: UnixSeconds,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE sessions SET ended_at = CASE WHEN began_at > $1 THEN began_at ELSE $1 END, gateway_id = NULL
+             WHERE gateway_id = $2 AND device_id = $3",
+        )
+        .bind(time_column(at))
+        .bind(self.gateway)
+        .bind(id_column(device))
+        .execute(write.connection())
+        .await?;
+        Ok(())
+    }
+
+    async fn end_sessions(&self, write: &mut Write, at: UnixSeconds) -> Result<u64, StoreError> {
+        let ended = sqlx::query(
+            "UPDATE sessions SET ended_at = CASE WHEN began_at > $1 THEN began_at ELSE $1 END, gateway_id = NULL
+             WHERE gateway_id = $2",
+        )
+        .bind(time_column(at))
+        .bind(self.gateway)
+        .execute(write.connection())
+        .await?;
+        Ok(ended.rows_affected())
     }
 }
 
-async fn end_open_session(
-    write: &mut Write,
-    device: DeviceId,
-    at: UnixSeconds,
-) -> Result<(), StoreError> {
+/// Adds to the rows of open sessions what no gateway may keep: for tests alone.
+#[cfg(feature = "leaky")]
+async fn leak(write: &mut Write, destination: &str) -> Result<(), StoreError> {
+    let _ = sqlx::query("ALTER TABLE sessions ADD COLUMN destinations TEXT")
+        .execute(write.connection())
+        .await;
     sqlx::query(
-        "UPDATE sessions SET ended_at = CASE WHEN began_at > $1 THEN began_at ELSE $1 END
-         WHERE device_id = $2 AND ended_at IS NULL",
+        "UPDATE sessions SET destinations = COALESCE(destinations, '') || ' ' || $1
+         WHERE ended_at IS NULL",
     )
-    .bind(time_column(at))
-    .bind(id_column(device))
+    .bind(destination)
     .execute(write.connection())
     .await?;
     Ok(())
-}
-
-async fn end_all_open_sessions(mut write: Write, at: UnixSeconds) -> Result<u64, StoreError> {
-    let ended = sqlx::query(
-        "UPDATE sessions SET ended_at = CASE WHEN began_at > $1 THEN began_at ELSE $1 END
-         WHERE ended_at IS NULL",
-    )
-    .bind(time_column(at))
-    .execute(write.connection())
-    .await?;
-    write.commit().await?;
-    Ok(ended.rows_affected())
 }
 
 fn read_session(keys: &DataKeys, row: SessionRow) -> Result<Session, StoreError> {

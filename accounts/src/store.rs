@@ -11,6 +11,7 @@ use crate::{
     DEFAULT_ARCHIVE_TIME, DEFAULT_RECORD_TIME, Database, StoreError, TunnelPool, addresses, chain,
     data_keys,
     database::{Connections, Kind, sqlite},
+    gateways,
 };
 
 /// How many devices an account may have unless told otherwise.
@@ -19,8 +20,12 @@ pub const DEFAULT_DEVICE_LIMIT: u32 = 5;
 /// Accounts, devices and sessions. Clones share the same connections.
 #[derive(Clone, Debug)]
 pub struct Store {
-    kind: Kind,
+    database: Database,
     connections: Connections,
+    /// Whose sessions are written.
+    pub(crate) gateway: i64,
+    /// Whether the server is not to tell of changes of devices.
+    is_polling: bool,
     /// Writers of this process queue here, in order; SQLite would have them poll.
     turn: Arc<Mutex<()>>,
     /// Changed only by whom it is the turn of.
@@ -99,8 +104,10 @@ impl Store {
         keys: DataKeys,
     ) -> Result<Self, StoreError> {
         Ok(Self {
-            kind: database.kind(),
             connections: database.connect().await?,
+            database: database.clone(),
+            gateway: gateways::FIRST,
+            is_polling: false,
             turn: Arc::new(Mutex::new(())),
             keys: Arc::new(RwLock::new(Arc::new(keys))),
             tunnel_pool: pool,
@@ -116,8 +123,8 @@ impl Store {
     async fn prepare(&self) -> Result<(), StoreError> {
         let mut write = self.write().await?;
         // `run` would make this future one that cannot move between threads.
-        self.kind.migrations().run_direct(None, write.connection(), false).await?;
-        self.kind.keep_out_of_statistics(write.connection()).await?;
+        self.kind().migrations().run_direct(None, write.connection(), false).await?;
+        self.kind().keep_out_of_statistics(write.connection()).await?;
         data_keys::adopt(&mut write, &self.keys()).await?;
         chain::adopt(&mut write, &self.keys()).await?;
         addresses::adopt(&mut write, self.tunnel_pool).await?;
@@ -141,6 +148,12 @@ impl Store {
     #[must_use]
     pub fn with_postman(self) -> Self {
         Self { has_postman: true, ..self }
+    }
+
+    /// Has gateways ask for changes of devices, if `is_polling`, also where a server could tell them.
+    #[must_use]
+    pub fn with_polling(self, is_polling: bool) -> Self {
+        Self { is_polling, ..self }
     }
 
     /// The same store in the hands of a member of the staff, whose changes go to the staff log.
@@ -175,7 +188,16 @@ impl Store {
     }
 
     pub(crate) const fn kind(&self) -> Kind {
-        self.kind
+        self.database.kind()
+    }
+
+    /// Whether the server tells gateways of changes of devices.
+    pub(crate) fn tells(&self) -> bool {
+        self.kind() == Kind::Postgres && !self.is_polling
+    }
+
+    pub(crate) const fn database(&self) -> &Database {
+        &self.database
     }
 
     pub(crate) fn reader(&self) -> &AnyPool {
@@ -184,12 +206,22 @@ impl Store {
 
     /// Begins a change that is on the disk once committed.
     pub(crate) async fn write(&self) -> Result<Write, StoreError> {
-        self.begin(&self.connections.durable, self.kind.begin_alone()).await
+        self.begin(&self.connections.durable, self.kind().begin_alone()).await
+    }
+
+    /// Begins a change that outlives the process once committed.
+    pub(crate) async fn write_quickly(&self) -> Result<Write, StoreError> {
+        self.begin(&self.connections.quick, self.kind().begin_alone()).await
     }
 
     /// Begins a change that outlives the process once committed, of rows that other gateways leave alone.
-    pub(crate) async fn write_quickly(&self) -> Result<Write, StoreError> {
-        self.begin(&self.connections.quick, self.kind.begin_beside_others()).await
+    pub(crate) async fn write_quickly_beside_others(&self) -> Result<Write, StoreError> {
+        self.begin(&self.connections.quick, self.kind().begin_beside_others()).await
+    }
+
+    /// Begins a change that is on the disk once committed, of rows that other gateways leave alone.
+    pub(crate) async fn write_beside_others(&self) -> Result<Write, StoreError> {
+        self.begin(&self.connections.durable, self.kind().begin_beside_others()).await
     }
 
     /// The connection that syncs, while nobody else of this process writes.
@@ -207,17 +239,23 @@ impl Store {
     ) -> Result<Write, StoreError> {
         let turn = Arc::clone(&self.turn).lock_owned().await;
         let transaction = connections.begin_with(statement).await?;
-        Ok(Write { transaction, _turn: turn })
+        Ok(Write { transaction, tells: self.tells(), _turn: turn })
     }
 }
 
 /// A change of the store, undone when dropped without [`Self::commit`].
 pub(crate) struct Write {
     transaction: Transaction<'static, Any>,
+    /// Whether the server tells gateways of changes of devices.
+    tells: bool,
     _turn: OwnedMutexGuard<()>,
 }
 
 impl Write {
+    pub(crate) const fn tells(&self) -> bool {
+        self.tells
+    }
+
     pub(crate) fn connection(&mut self) -> &mut AnyConnection {
         &mut self.transaction
     }

@@ -127,6 +127,23 @@ pub(crate) struct Overrides {
     #[serde(flatten)]
     store: StoreOverrides,
 
+    /// Do not have the database tell of changes of devices, but ask it each second; for servers that cannot.
+    #[arg(
+        long,
+        env = "TACIT_DATABASE_POLL_ONLY",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_name = "BOOL"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    database_poll_only: Option<bool>,
+
+    /// Name of this gateway among those that share the database [default: of the host and the interface].
+    #[arg(long, env = "TACIT_GATEWAY_NAME", value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gateway_name: Option<String>,
+
     /// Name of the TUN interface [default: tacit0].
     #[arg(long, env = "TACIT_INTERFACE", value_name = "NAME")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -355,6 +372,10 @@ pub(crate) struct Settings {
     pub(crate) database: Option<String>,
     /// File with the password for the database, if the operator named one.
     pub(crate) database_password_file: Option<PathBuf>,
+    /// Whether the database is not to tell of changes of devices.
+    pub(crate) database_poll_only: bool,
+    /// What the gateway is called, if the operator said so.
+    pub(crate) gateway_name: Option<String>,
     /// The admin socket.
     pub(crate) socket: PathBuf,
     /// Name of the TUN interface.
@@ -420,6 +441,8 @@ impl Default for Settings {
             data_key: None,
             database: None,
             database_password_file: None,
+            database_poll_only: false,
+            gateway_name: None,
             socket: SOCKET_PATH.into(),
             interface: "tacit0".into(),
             listen: vec![

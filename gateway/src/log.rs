@@ -140,6 +140,25 @@ pub(crate) fn sessions_unwritten(rows: usize) {
     error!(rows, "the store did not take these session changes in time");
 }
 
+/// Sessions of gateways that are taken for dead were closed at the time each was last known to run.
+pub(crate) fn sessions_of_the_dead_closed(rows: u64) {
+    warn!(rows, "another gateway has been silent for minutes; its sessions are closed");
+}
+
+/// The store cannot be reached.
+pub(crate) fn store_away(problem: &dyn Display) {
+    error!(error = %problem, "the store is away; tunnels go on, changes of sessions wait, and nobody new connects");
+}
+
+/// The store can be reached again.
+pub(crate) fn store_back(away: Duration, rows: usize) {
+    let seconds = away.as_secs();
+    info!(
+        seconds,
+        rows, "the store is back; the changes of sessions that waited are being written"
+    );
+}
+
 /// The store did not take note that the gateway is alive.
 pub(crate) fn alive_not_written(problem: &dyn Display) {
     warn!(error = %problem, "the time of the gateway's last sign of life is not written");

@@ -113,6 +113,9 @@ pub(crate) async fn serve(listener: TcpListener, gateway: Arc<Gateway>) -> io::R
 }
 
 async fn ready(State(gateway): State<Arc<Gateway>>) -> (StatusCode, &'static str) {
+    if gateway.store_state.away_since().is_some() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "the store is away; tunnels go on\n");
+    }
     match gateway.forwarder.status().pid {
         Some(_) => (StatusCode::OK, "ready\n"),
         None => (StatusCode::SERVICE_UNAVAILABLE, "the forwarder is starting again\n"),

@@ -13,7 +13,7 @@ const EMAIL: &str = "someone@example.org";
 const DEFAULT: &str = "127.0.0.1:9586";
 
 /// What a path answers, head and body; none if nobody listens.
-fn fetch(lab: &Lab, address: &str, path: &str) -> Option<String> {
+pub(crate) fn fetch(lab: &Lab, address: &str, path: &str) -> Option<String> {
     let address: SocketAddr = address.parse().unwrap();
     lab.gateway.within(|| {
         let mut stream = TcpStream::connect(address).ok()?;

@@ -18,6 +18,10 @@ use crate::{
     times::{assert_between, seconds},
 };
 
+/// All that there is of a session.
+const COLUMNS: [&str; 7] =
+    ["id", "account_id", "device_id", "connecting_ip", "began_at", "ended_at", "gateway_id"];
+
 const EMAIL: &str = "someone@example.org";
 
 #[test]
@@ -45,7 +49,7 @@ fn session_row_holds_only_account_times_and_ip() {
     let sessions = gateway.wait_for_sessions(EMAIL, 1);
     assert_between(&sessions[0]["ended_at"], last_packet, last_packet);
     let columns = store::columns(&gateway.store(), "sessions");
-    assert_eq!(columns, ["id", "account_id", "device_id", "connecting_ip", "began_at", "ended_at"]);
+    assert_eq!(columns, COLUMNS);
     assert_eq!(store::rows(&gateway.store(), "sessions"), 1);
 }
 

@@ -54,6 +54,18 @@ pub(crate) fn change(file: &Path, sql: &str) {
     });
 }
 
+/// Keeps everybody else from writing for a while.
+pub(crate) fn lock_for(file: &Path, time: std::time::Duration) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let options = SqliteConnectOptions::new().filename(file);
+        let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
+        sqlx::query("BEGIN IMMEDIATE").execute(&mut connection).await.unwrap();
+        tokio::time::sleep(time).await;
+        sqlx::query("ROLLBACK").execute(&mut connection).await.unwrap();
+    });
+}
+
 /// The first column of every row, which must be text.
 fn query(file: &Path, sql: &str) -> Vec<String> {
     select(file, sql).iter().map(|row| row.get(0)).collect()

@@ -36,6 +36,9 @@ pub(crate) const HIGHEST_NUMBERS: &str = "SELECT numbered.name, numbered.highest
 pub(crate) const NUMBER_ON: [&str; 1] =
     ["SELECT setval(CAST(pg_get_serial_sequence(quote_ident($1), 'id') AS regclass), $2)"];
 
+/// Where gateways are told of changes of devices.
+pub(crate) const CHANNEL: &str = "tacit_devices";
+
 /// Connections for reading.
 const READERS: u32 = 4;
 /// How long a caller waits for a connection, also for one that is made anew.
@@ -170,6 +173,10 @@ impl Server {
         // Refused only for an address without a host, where the user's name is not asked for it either.
         let _ = self.options.database_url.set_password(Some(password));
         self
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        self.options.database_url.as_str()
     }
 
     /// Where the server listens.

@@ -242,11 +242,12 @@ impl Store {
             let message_id = row.6.clone().unwrap_or_else(new_message_id);
             // Another gateway may have taken it meanwhile.
             let taken = sqlx::query(
-                "UPDATE letters SET due_at = $1, message_id = $2
-                 WHERE id = $3 AND state = 'queued' AND due_at <= $4",
+                "UPDATE letters SET due_at = $1, message_id = $2, gateway_id = $3
+                 WHERE id = $4 AND state = 'queued' AND due_at <= $5",
             )
             .bind(time_column(now.plus(LEASE)))
             .bind(message_id.clone())
+            .bind(self.gateway)
             .bind(row.0)
             .bind(time_column(now))
             .execute(write.connection())
@@ -296,10 +297,12 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let mut write = self.write().await?;
         let goes = sqlx::query(
-            "UPDATE letters SET state = 'sending', state_since = $1 WHERE id = $2 AND state = 'queued'",
+            "UPDATE letters SET state = 'sending', state_since = $1
+             WHERE id = $2 AND state = 'queued' AND gateway_id = $3",
         )
         .bind(time_column(now))
         .bind(letter.0)
+        .bind(self.gateway)
         .execute(write.connection())
         .await?
         .rows_affected();
@@ -361,13 +364,14 @@ impl Store {
         sqlx::query(
             "UPDATE letters SET state = 'queued', state_since = $1, due_at = $2, attempts = attempts + $3,
                 reply_code = COALESCE($4, reply_code)
-             WHERE id = $5 AND state IN ('queued', 'sending')",
+             WHERE id = $5 AND state IN ('queued', 'sending') AND gateway_id = $6",
         )
         .bind(time_column(now))
         .bind(time_column(due_at))
         .bind(attempts)
         .bind(reply_code.map(i64::from))
         .bind(letter.0)
+        .bind(self.gateway)
         .execute(write.connection())
         .await?;
         write.commit().await
@@ -383,11 +387,12 @@ impl Store {
         let mut write = self.write_quickly().await?;
         sqlx::query(
             "UPDATE letters SET state = 'refused', state_since = $1, reply_code = $2
-             WHERE id = $3 AND state IN ('queued', 'sending')",
+             WHERE id = $3 AND state IN ('queued', 'sending') AND gateway_id = $4",
         )
         .bind(time_column(now))
         .bind(reply_code.map(i64::from))
         .bind(letter.0)
+        .bind(self.gateway)
         .execute(write.connection())
         .await?;
         write.commit().await
@@ -396,25 +401,31 @@ impl Store {
     /// Notes that nobody knows whether the server has the letter. Since when stays: that is when it was sent, if it was.
     pub(super) async fn letter_in_doubt(&self, letter: LetterId) -> Result<(), StoreError> {
         let mut write = self.write_quickly().await?;
-        sqlx::query("UPDATE letters SET state = 'doubtful' WHERE id = $1 AND state = 'sending'")
-            .bind(letter.0)
-            .execute(write.connection())
-            .await?;
+        sqlx::query(
+            "UPDATE letters SET state = 'doubtful' WHERE id = $1 AND state = 'sending' AND gateway_id = $2",
+        )
+        .bind(letter.0)
+        .bind(self.gateway)
+        .execute(write.connection())
+        .await?;
         write.commit().await
     }
 
-    /// Takes letters over from a predecessor that is gone for sure: those that were going out are in doubt, or due again
-    /// as in [`Self::find_letters_in_doubt`], and those that it had taken are due.
+    /// Takes letters over from this gateway's predecessor, which is gone for sure: those that were going out are in
+    /// doubt, or due again as in [`Self::find_letters_in_doubt`], and those that it had taken are due. What other
+    /// gateways have taken stays theirs.
     ///
     /// # Errors
     /// [`StoreError::Database`]
     pub async fn take_over_letters(&self, now: UnixSeconds) -> Result<u64, StoreError> {
-        let doubtful = self.find_letters_in_doubt(now, now).await?;
+        let doubtful = self.doubt_letters(now, Some(self.gateway), now).await?;
         let mut write = self.write_quickly().await?;
         sqlx::query(
-            "UPDATE letters SET due_at = $1 WHERE state = 'queued' AND attempts = 0 AND due_at > $1",
+            "UPDATE letters SET due_at = $1
+             WHERE state = 'queued' AND attempts = 0 AND due_at > $1 AND gateway_id = $2",
         )
         .bind(time_column(now))
+        .bind(self.gateway)
         .execute(write.connection())
         .await?;
         write.commit().await?;
@@ -431,20 +442,34 @@ impl Store {
         latest: UnixSeconds,
         now: UnixSeconds,
     ) -> Result<u64, StoreError> {
+        self.doubt_letters(latest, None, now).await
+    }
+
+    /// As above, of all gateways' letters or one's.
+    async fn doubt_letters(
+        &self,
+        latest: UnixSeconds,
+        gateway: Option<i64>,
+        now: UnixSeconds,
+    ) -> Result<u64, StoreError> {
         let mut write = self.write_quickly().await?;
         let doubtful = sqlx::query(
             "UPDATE letters SET state = 'doubtful'
-             WHERE state = 'sending' AND state_since <= $1 AND rules_version IS NOT NULL",
+             WHERE state = 'sending' AND state_since <= $1 AND rules_version IS NOT NULL
+             AND gateway_id = COALESCE($2, gateway_id)",
         )
         .bind(time_column(latest))
+        .bind(gateway)
         .execute(write.connection())
         .await?
         .rows_affected();
         sqlx::query(
-            "UPDATE letters SET state = 'queued', due_at = $2
-             WHERE rules_version IS NULL AND (state = 'doubtful' OR (state = 'sending' AND state_since <= $1))",
+            "UPDATE letters SET state = 'queued', due_at = $3
+             WHERE rules_version IS NULL AND gateway_id = COALESCE($2, gateway_id)
+             AND (state = 'doubtful' OR (state = 'sending' AND state_since <= $1))",
         )
         .bind(time_column(latest))
+        .bind(gateway)
         .bind(time_column(now))
         .execute(write.connection())
         .await?;

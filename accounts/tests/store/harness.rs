@@ -49,6 +49,14 @@ impl Place {
         }
     }
 
+    /// What another process finds it by.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::Directory(dir) => dir.path().join("tacit.db").display().to_string(),
+            Self::Server(database, _) => database.url(),
+        }
+    }
+
     /// The directory of the files, with everything in them that is committed.
     pub(crate) fn path(&self) -> PathBuf {
         match self {

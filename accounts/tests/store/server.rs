@@ -9,6 +9,7 @@ use std::{
 
 use sqlx::{AnyConnection, Connection, Executor};
 use tacit_accounts::{Database, Store, StoreError};
+use tacit_messages::clock::Instant;
 use tacit_tests::postgres::Postgres;
 
 use crate::{
@@ -234,4 +235,48 @@ async fn removed_values_are_in_no_file_of_the_server_once_its_log_has_moved_on()
 fn bytes_of(hex: &str) -> Vec<u8> {
     let byte = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
     (0..hex.len()).step_by(2).map(byte).collect()
+}
+
+#[tokio::test]
+async fn server_tells_of_a_change_of_devices_at_once() {
+    let fixture = Fixture::new().await;
+    let account = fixture.account().await;
+    add_device(&fixture.store, account, "phone").await.unwrap();
+    let long = Duration::from_secs(20);
+    let mut watch = fixture.store.watch_devices();
+    // Returns once it listens.
+    watch.wait(long).await;
+    let began_at = Instant::now();
+    let phone = name("phone");
+    let (removed, ()) =
+        tokio::join!(fixture.store.remove_device(account, &phone, NOW), watch.wait(long));
+    removed.unwrap();
+    let took = Instant::now().since(began_at);
+    assert!(took < Duration::from_secs(2), "{took:?}");
+}
+
+#[tokio::test]
+async fn listener_that_lost_its_server_listens_again() {
+    let fixture = Fixture::new().await;
+    let account = fixture.account().await;
+    add_device(&fixture.store, account, "phone").await.unwrap();
+    let mut watch = fixture.store.watch_devices();
+    watch.wait(Duration::from_secs(20)).await;
+    fixture
+        .execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+             WHERE datname = current_database() AND pid != pg_backend_pid()",
+        )
+        .await;
+    for _ in 0..3 {
+        watch.wait(Duration::from_millis(300)).await;
+    }
+    let began_at = Instant::now();
+    let name = name("phone");
+    let (removed, ()) = tokio::join!(
+        fixture.store.remove_device(account, &name, NOW),
+        watch.wait(Duration::from_secs(20))
+    );
+    removed.unwrap();
+    assert!(Instant::now().since(began_at) < Duration::from_secs(2));
 }

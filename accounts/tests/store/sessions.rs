@@ -18,7 +18,10 @@ async fn session_row_holds_only_account_times_and_ip() {
     let rows = sqlx::query("SELECT * FROM sessions").fetch_all(&mut database).await.unwrap();
     assert_eq!(rows.len(), 1);
     let columns: Vec<_> = rows[0].columns().iter().map(|column| column.name()).collect();
-    assert_eq!(columns, ["id", "account_id", "device_id", "connecting_ip", "began_at", "ended_at"]);
+    assert_eq!(
+        columns,
+        ["id", "account_id", "device_id", "connecting_ip", "began_at", "ended_at", "gateway_id"]
+    );
     assert_eq!(rows[0].get::<i64, _>("account_id"), account.0);
     assert_eq!(rows[0].get::<i64, _>("device_id").unsigned_abs(), device.id.0);
     let place = Place { table: "sessions", column: "connecting_ip", row: rows[0].get("id") };
@@ -27,6 +30,9 @@ async fn session_row_holds_only_account_times_and_ip() {
     assert_eq!(opened[..], "192.0.2.7".parse::<Ipv4Addr>().unwrap().to_ipv6_mapped().octets());
     assert_eq!(rows[0].get::<i64, _>("began_at").unsigned_abs(), NOW.0);
     assert_eq!(rows[0].get::<i64, _>("ended_at").unsigned_abs(), later(60).0);
+    let sql = "SELECT COUNT(*) FROM sessions WHERE gateway_id IS NOT NULL";
+    let at_a_gateway: i64 = sqlx::query_scalar(sql).fetch_one(&mut database).await.unwrap();
+    assert_eq!(at_a_gateway, 0, "which gateway it was is known after the end");
 }
 
 #[tokio::test]

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use tacit_accounts::{
-    Account as StoredAccount, AccountSelector, Confirmation as StoredConfirmation, DataKind, Deed,
-    Device as StoredDevice, DeviceName, EmailAddress, Session as StoredSession, Store, StoreError,
+    Account as StoredAccount, AccountSelector, Confirmation as StoredConfirmation, Counts,
+    DataKind, Deed, Device as StoredDevice, DeviceName, EmailAddress, Session as StoredSession,
+    Store, StoreError,
 };
 use tacit_keys::{PresharedKey, PublicKey};
 use tacit_messages::UnixSeconds;
@@ -13,15 +14,16 @@ use super::{
     Account, AccountWithDevices, AddAccount, AddDevice, Confirmation, ControlStatus, DataKeyStatus,
     Device, DeviceWithConfig, ListAccounts, ListDevices, ListSessions, PresharedKeyText, Purge,
     Purged, RemoveDevice, Retention, RotateDataKey, RotateDevice, Session, ShowAccount,
-    ShowDataKey, ShowRetention, ShowStatus, StarterStatus, Status,
+    ShowDataKey, ShowRetention, ShowStatus, StarterStatus, Status, StoreStatus,
     people::find_number,
     server::{Answer, Caller, Refused},
 };
 use crate::{
     control::{
-        Gateway, forget_connections,
+        Gateway, connections,
         key_rotation::{RotationError, RotationStatus},
         retention::{self, DAY},
+        store_state::Use,
     },
     endpoint,
     endpoint::EndpointOrigin,
@@ -36,7 +38,7 @@ impl From<StoreError> for Refused {
 
 impl Answer for ShowStatus {
     async fn answer(self, gateway: Arc<Gateway>, _caller: Caller) -> Result<Status, Refused> {
-        let counts = gateway.store.counts().await?;
+        let counts = counts(&gateway).await?;
         let settings = &gateway.settings;
         let endpoint = gateway_endpoint(&gateway).await.map(|(endpoint, _)| endpoint);
         Ok(Status {
@@ -49,13 +51,35 @@ impl Answer for ShowStatus {
             tunnel_v4: gateway.networks.v4(),
             tunnel_v6: gateway.networks.v6(),
             sessions: gateway.forwarder.sessions(),
-            devices_registered: counts.devices,
-            accounts: counts.accounts,
+            devices_registered: counts.map(|counts| counts.devices),
+            accounts: counts.map(|counts| counts.accounts),
+            store: store_status(&gateway),
             forwarder: gateway.forwarder.status(),
             control: ControlStatus { pid: std::process::id() },
             starter: StarterStatus { pid: gateway.starter_pid },
             totals: gateway.forwarder.totals(),
         })
+    }
+}
+
+/// How much the store holds, if it can be reached.
+async fn counts(gateway: &Gateway) -> Result<Option<Counts>, StoreError> {
+    if gateway.store_state.away_since().is_some() {
+        return Ok(None);
+    }
+    match gateway.store.counts().await {
+        Err(error) if gateway.store_state.failed(Use::Reading, &error) => Ok(None),
+        counts => counts.map(Some),
+    }
+}
+
+fn store_status(gateway: &Gateway) -> StoreStatus {
+    let kind = if gateway.settings.database.is_some() { "PostgreSQL" } else { "SQLite" };
+    StoreStatus {
+        kind: kind.into(),
+        gateway: gateway.name.clone(),
+        away_since: gateway.store_state.away_since().map(Into::into),
+        waiting_changes: gateway.store_state.waiting() as u64,
     }
 }
 
@@ -167,7 +191,7 @@ impl Answer for RotateDevice {
             .await?;
         gateway.revoke(old).await;
         log::changed("device rotated", caller.uid);
-        forget_connections(device.tunnel_v4, device.tunnel_v6).await;
+        connections::forget_now(device.tunnel_v4, device.tunnel_v6).await;
         Ok(config.of(&gateway, device))
     }
 }
@@ -184,7 +208,7 @@ impl Answer for RemoveDevice {
         let Some(device) = devices.into_iter().find(|device| device.id == removed) else {
             return Err(Refused::fault("the device was changed by somebody else, then removed"));
         };
-        forget_connections(device.tunnel_v4, device.tunnel_v6).await;
+        connections::forget_now(device.tunnel_v4, device.tunnel_v6).await;
         Ok(device.into())
     }
 }

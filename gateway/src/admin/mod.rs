@@ -160,10 +160,12 @@ pub(crate) struct Status {
     pub(crate) tunnel_v6: Ipv6Net,
     /// Sessions now.
     pub(crate) sessions: u64,
-    /// Devices registered.
-    pub(crate) devices_registered: u64,
-    /// Accounts.
-    pub(crate) accounts: u64,
+    /// Devices registered; none while the store is away.
+    pub(crate) devices_registered: Option<u64>,
+    /// Accounts; none while the store is away.
+    pub(crate) accounts: Option<u64>,
+    /// Where accounts, devices and sessions are.
+    pub(crate) store: StoreStatus,
     /// The process that carries packets.
     pub(crate) forwarder: ForwarderStatus,
     /// The process that answers this.
@@ -172,6 +174,19 @@ pub(crate) struct Status {
     pub(crate) starter: StarterStatus,
     /// Whole-gateway counters since the gateway started.
     pub(crate) totals: TotalsStatus,
+}
+
+/// Where accounts, devices and sessions are.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) struct StoreStatus {
+    /// The program that keeps them.
+    pub(crate) kind: String,
+    /// What this gateway is called there.
+    pub(crate) gateway: String,
+    /// Since when it cannot be reached; none if it can.
+    pub(crate) away_since: Option<Rfc3339>,
+    /// Changes of sessions that wait to be written.
+    pub(crate) waiting_changes: u64,
 }
 
 /// The process that carries packets.

@@ -6,7 +6,7 @@ use super::{
     RunningGateway,
     print::{Output, pairs},
 };
-use crate::admin::{ShowStatus, Status};
+use crate::admin::{ShowStatus, Status, StoreStatus};
 
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -37,8 +37,9 @@ fn text(status: &Status) -> String {
         ("endpoint", status.endpoint.clone().unwrap_or_else(|| "none found".into())),
         ("tunnel", format!("{}, {}", status.tunnel_v4, status.tunnel_v6)),
         ("sessions", status.sessions.to_string()),
-        ("devices", status.devices_registered.to_string()),
-        ("accounts", status.accounts.to_string()),
+        ("devices", count(status.devices_registered)),
+        ("accounts", count(status.accounts)),
+        ("store", store(&status.store)),
         ("forwarder", forwarder(status)),
         ("control", format!("pid {}", status.control.pid)),
         ("starter", format!("pid {}", status.starter.pid)),
@@ -51,6 +52,20 @@ fn text(status: &Status) -> String {
     let dropped = if dropped.is_empty() { "none".into() } else { dropped.join(", ") };
     lines.push(("dropped", dropped));
     pairs(lines)
+}
+
+fn count(count: Option<u64>) -> String {
+    count.map_or_else(|| "not known while the store is away".into(), |count| count.to_string())
+}
+
+fn store(store: &StoreStatus) -> String {
+    let StoreStatus { kind, away_since, waiting_changes, .. } = store;
+    match away_since {
+        Some(since) => {
+            format!("{kind}, away since {since}; {waiting_changes} changes of sessions wait")
+        }
+        None => kind.clone(),
+    }
 }
 
 fn forwarder(status: &Status) -> String {

@@ -26,7 +26,8 @@ use rustix::{
 use super::user::{NUMBER, User};
 
 /// Beginnings of the names of what a gateway keeps in its data directory.
-const OWN: [&str; 5] = ["lock", "gateway.key", "data.key", "store.sqlite", "host-state.json"];
+const OWN: [&str; 6] =
+    ["lock", "gateway.key", "gateway.id", "data.key", "store.sqlite", "host-state.json"];
 
 /// Beginnings of the names of key files that are being written.
 const DRAFTS: [&[u8]; 2] = [b".gateway.key.", b".data.key."];

@@ -162,7 +162,11 @@ mod tests {
             let (lookups, questions) = mpsc::channel(16);
             let hearing = Hearing {
                 lookups,
-                sessions: SessionWriter::start(store.clone()),
+                sessions: SessionWriter::start(
+                    store.session_recorder().await.unwrap(),
+                    Arc::default(),
+                    Arc::default(),
+                ),
                 state: Arc::new(ForwarderState::new(now, 5)),
                 departures: Arc::default(),
             };

@@ -8,6 +8,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use tacit_accounts::{Progress, Store, StoreError};
 use tacit_keys::{DataKeyError, KeyId};
+use tacit_messages::UnixSeconds;
 use tokio::{sync::Mutex as Turn, time::sleep};
 
 use super::data_key;
@@ -100,6 +101,8 @@ impl KeyRotation {
             let inside = data_key::in_directory(&self.data_dir);
             return Err(RotationError::OutOfReach { path: self.path.clone(), inside });
         }
+        // They would go on sealing with the former key.
+        self.store.check_alone(UnixSeconds::now()).await?;
         let keys = self.store.data_keys().with_new();
         keys.save(&self.path)?;
         self.store.use_data_keys(keys).await?;

@@ -6,12 +6,16 @@
 //! store, raises the network and has the forwarder started. The stop goes the same way back and leaves the host as it
 //! was.
 
+pub(crate) mod connections;
 pub(crate) mod data_dir;
 pub(crate) mod data_key;
 mod departures;
+mod device_watch;
 mod forwarder;
 mod forwarder_state;
+mod gateway_name;
 mod hearing;
+mod heartbeat;
 pub(crate) mod key_rotation;
 #[cfg(feature = "leaky")]
 mod leak;
@@ -27,13 +31,15 @@ mod seal;
 mod service_ends;
 mod session_writer;
 mod starter;
+pub(crate) mod store_state;
 mod supervisor;
 mod traffic;
 mod user;
 
 use std::{
+    collections::HashMap,
     io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener},
     os::unix::net::UnixListener,
     path::PathBuf,
     sync::Arc,
@@ -43,7 +49,7 @@ use std::{
 use anyhow::{Context, bail};
 use parking_lot::Mutex;
 use tacit_accounts::{
-    Database, Deed, Door, RemovedDevice, Store, StoreError, TunnelPool, post::Mail,
+    Database, Deed, Door, RemovedDevice, SessionRecorder, Store, StoreError, TunnelPool, post::Mail,
 };
 use tacit_keys::{DataKeys, PrivateKey, PublicKey, gateway_key};
 use tacit_messages::{DeviceId, UnixSeconds, clock::Instant};
@@ -52,7 +58,7 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
     task::JoinHandle,
-    time::{interval, sleep, timeout},
+    time::{sleep, timeout},
 };
 
 use self::{
@@ -68,6 +74,7 @@ use self::{
     seal::Seal,
     session_writer::SessionWriter,
     starter::{Starter, StarterProcess},
+    store_state::StoreState,
     supervisor::Supervisor,
     user::User,
 };
@@ -82,12 +89,6 @@ use crate::{
     host::{self, HostError, HostSettings, Network},
     log, metrics,
 };
-
-/// Between two notes in the store that the gateway is alive.
-const ALIVE_INTERVAL: Duration = Duration::from_secs(30);
-
-/// Between two looks at who is gone.
-const DEPARTURE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long each step of stopping may take.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
@@ -108,6 +109,10 @@ pub(crate) struct Gateway {
     pub(crate) public_key: PublicKey,
     /// Accounts, devices and sessions.
     pub(crate) store: Store,
+    /// Whether the store can be reached.
+    pub(crate) store_state: Arc<StoreState>,
+    /// What the gateway is called in the store.
+    pub(crate) name: String,
     /// What `status` says of the forwarder.
     pub(crate) forwarder: Arc<ForwarderState>,
     /// The starter's process number.
@@ -145,7 +150,7 @@ impl Gateway {
             self.revoke(device.id).await;
         }
         for device in devices {
-            forget_connections(device.tunnel_v4, device.tunnel_v6).await;
+            connections::forget_now(device.tunnel_v4, device.tunnel_v6).await;
         }
     }
 
@@ -186,6 +191,7 @@ pub(crate) fn run(settings: Settings, config: ConfigFile) -> anyhow::Result<()> 
 struct Prepared {
     settings: Settings,
     database: Database,
+    name: String,
     networks: TunnelPool,
     host_settings: HostSettings,
     data_dir: DataDir,
@@ -202,6 +208,7 @@ struct Prepared {
 impl Prepared {
     async fn as_root(settings: Settings, user: User) -> anyhow::Result<Self> {
         let database = database::of(&settings)?;
+        let name = gateway_name::name(&settings);
         let networks = networks::choose(&settings, &database).await?;
         let host_settings = host_settings(&settings, networks);
         preflight(&host_settings).await?;
@@ -216,6 +223,7 @@ impl Prepared {
         Ok(Self {
             settings,
             database,
+            name,
             networks,
             host_settings,
             data_dir,
@@ -233,16 +241,17 @@ impl Prepared {
     /// Is the gateway until it is told to stop.
     async fn run(self, config: ConfigFile) -> anyhow::Result<()> {
         let Self { settings, database, networks, host_settings, data_keys, .. } = self;
-        let _data_dir = self.data_dir;
+        let (_data_dir, name) = (self.data_dir, self.name);
         let (identity, listener) = (self.identity, self.listener);
         let (socket, metrics, mut starter_process) = (self.socket, self.metrics, self.starter);
         let mut stop_signal = stop_signal().context("catching signals")?;
         let starter = starter_process.listen().context("listening to the starter")?;
         let starter_gone = starter.gone();
-        let mut store = open_store(&settings, &database, networks, data_keys).await?;
+        let mut store = open_store(&settings, &database, &name, networks, data_keys).await?;
         if self.mail.is_some() {
             store = store.with_postman();
         }
+        let recorder = store.session_recorder().await?;
         let post = Post::new(store.clone(), self.mail);
         let key_path = data_key::path(&settings);
         let key_rotation = KeyRotation::start(key_path, settings.data_dir.clone(), store.clone());
@@ -252,6 +261,8 @@ impl Prepared {
             networks,
             public_key: identity.public_key(),
             store: store.clone(),
+            store_state: Arc::default(),
+            name,
             forwarder: Arc::new(ForwarderState::new(UnixSeconds::now(), least_sessions)),
             starter_pid: starter_process.pid(),
             key_rotation,
@@ -264,7 +275,7 @@ impl Prepared {
             metrics: metrics.as_ref().and_then(|listener| listener.local_addr().ok()),
             firewall: None,
         };
-        let running = Running::start(gateway, &host_settings, identity, starter).await;
+        let running = Running::start(gateway, &host_settings, identity, starter, recorder).await;
         let running = match running {
             Ok(running) => running,
             Err(error) => {
@@ -319,11 +330,12 @@ impl Running {
         host_settings: &HostSettings,
         identity: PrivateKey,
         starter: Starter,
+        recorder: SessionRecorder,
     ) -> anyhow::Result<Self> {
         let network = Network::raise(host_settings).await?;
         let firewall = host::firewall_fingerprint(&host_settings.interface).await;
         let gateway = Arc::new(Gateway { firewall: firewall.ok().flatten(), ..gateway });
-        let (store, outbox) = (gateway.store.clone(), Arc::clone(&gateway.outbox));
+        let outbox = Arc::clone(&gateway.outbox);
         let supervisor = Supervisor {
             workers: host_settings.workers,
             networks: gateway.networks,
@@ -331,8 +343,12 @@ impl Running {
             starter: Arc::new(starter),
             identity,
             hearing: Hearing {
-                lookups: lookup::start(store.clone(), Arc::clone(&outbox)),
-                sessions: SessionWriter::start(store),
+                lookups: lookup::start(gateway.store.clone(), Arc::clone(&outbox)),
+                sessions: SessionWriter::start(
+                    recorder,
+                    Arc::clone(&gateway.store_state),
+                    Arc::clone(&outbox),
+                ),
                 state: Arc::clone(&gateway.forwarder),
                 departures: Arc::clone(&gateway.departures),
             },
@@ -351,11 +367,13 @@ impl Running {
     async fn run(self, mut stop: watch::Receiver<bool>) {
         let Self { gateway, supervisor, forwarder } = self;
         let store = &gateway.store;
-        let alive = note_alive(store.clone());
+        let alive = heartbeat::start(store.clone(), Arc::clone(&gateway.store_state));
+        let watching = device_watch::start(Arc::clone(&gateway));
         let ending = service_ends::start(Arc::clone(&gateway));
         let purging = retention::start(store.clone(), Arc::clone(&gateway.settings));
         let posting = gateway.post.start();
-        let cleaning = clean_departed(store.clone(), Arc::clone(&supervisor.hearing.departures));
+        let cleaning =
+            connections::start(store.clone(), Arc::clone(&supervisor.hearing.departures));
         let mut late = stop.clone();
         tokio::select! {
             () = supervisor.run(forwarder, &mut stop) => {}
@@ -365,16 +383,19 @@ impl Running {
         }
 
         alive.abort();
+        watching.abort();
         cleaning.abort();
         purging.abort();
         ending.abort();
         posting.iter().for_each(JoinHandle::abort);
         supervisor.hearing.sessions.finish(STOP_PATIENCE).await;
-        if let Err(error) = store.alive(UnixSeconds::now()).await {
-            log::alive_not_written(&error);
+        match timeout(STOP_PATIENCE, store.alive(UnixSeconds::now())).await {
+            Ok(Err(error)) => log::alive_not_written(&error),
+            _ => {}
         }
         let gone = supervisor.hearing.departures.lock().take_all();
-        if timeout(STOP_PATIENCE, forget(store, gone)).await.is_err() {
+        if timeout(STOP_PATIENCE, connections::forget(store, &HashMap::new(), &gone)).await.is_err()
+        {
             log::stop_failed(&"not all connection-tracking entries are deleted");
         }
         supervisor.network.lower().await;
@@ -415,75 +436,34 @@ fn host_settings(settings: &Settings, networks: TunnelPool) -> HostSettings {
 async fn open_store(
     settings: &Settings,
     database: &Database,
+    name: &str,
     networks: TunnelPool,
     data_keys: DataKeys,
 ) -> anyhow::Result<Store> {
+    let now = UnixSeconds::now();
     let store = Store::open(database, networks, data_keys).await?;
     let (archive, records) = (DAY * settings.keep_archive, DAY * settings.keep_records);
-    let store = store.with_device_limit(settings.device_limit).with_times(archive, records);
-    let rows = store.close_open_sessions().await?;
+    let store = store
+        .with_device_limit(settings.device_limit)
+        .with_times(archive, records)
+        .with_polling(settings.database_poll_only);
+    let (store, rows) = match database {
+        Database::Postgres(_) => {
+            let identity = gateway_name::identity(&settings.data_dir);
+            let identity = identity.context("the gateway's number in the data directory")?;
+            store.for_gateway(name, &identity, now).await?
+        }
+        Database::Sqlite(_) => {
+            let rows = store.close_open_sessions().await?;
+            (store, rows)
+        }
+    };
     if rows > 0 {
         log::open_sessions_closed(rows);
     }
-    let now = UnixSeconds::now();
     store.alive(now).await?;
     store.publish_default_rules(now).await?;
     Ok(store)
-}
-
-/// Notes now and then that the gateway is alive.
-fn note_alive(store: Store) -> JoinHandle<()> {
-    tokio::spawn(async move {
-        let mut ticks = interval(ALIVE_INTERVAL);
-        loop {
-            ticks.tick().await;
-            if let Err(error) = store.alive(UnixSeconds::now()).await {
-                log::alive_not_written(&error);
-            }
-        }
-    })
-}
-
-/// Deletes the kernel's connection-tracking entries of devices whose session is over.
-fn clean_departed(store: Store, departures: Arc<Mutex<Departures>>) -> JoinHandle<()> {
-    tokio::spawn(async move {
-        let mut ticks = interval(DEPARTURE_INTERVAL);
-        loop {
-            ticks.tick().await;
-            let gone = departures.lock().take_gone(Instant::now());
-            if forget(&store, gone.clone()).await.is_err() {
-                departures.lock().still_leaving(gone, Instant::now());
-            }
-        }
-    })
-}
-
-/// How long a packet that was on its way when its device was revoked may take to be gone.
-const ON_ITS_WAY: Duration = Duration::from_secs(2);
-
-/// Deletes the connection-tracking entries of a revoked device now, and once more when nothing is on its way.
-pub(crate) async fn forget_connections(v4: Ipv4Addr, v6: Ipv6Addr) {
-    let _ = host::conntrack::forget(vec![(v4, v6)]).await;
-    tokio::spawn(async move {
-        loop {
-            sleep(ON_ITS_WAY).await;
-            if host::conntrack::forget(vec![(v4, v6)]).await.is_ok() {
-                return;
-            }
-        }
-    });
-}
-
-/// Deletes the entries of `devices`; after an error some may be left.
-async fn forget(store: &Store, devices: Vec<DeviceId>) -> anyhow::Result<()> {
-    let mut addresses = Vec::new();
-    for device in devices {
-        addresses.extend(store.tunnel_addresses(device).await?);
-    }
-    if !addresses.is_empty() {
-        host::conntrack::forget(addresses).await?;
-    }
-    Ok(())
 }
 
 /// The signals that stop the gateway.

@@ -1,125 +1,134 @@
 //! Writes sessions to the store, in the order in which they happened, and loses none.
+//!
+//! Changes that come within a moment are written together: the disk is waited for once for all of them.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use tacit_accounts::{Store, StoreError};
-use tacit_messages::{ConnectingIp, DeviceId, UnixSeconds};
+pub(crate) use tacit_accounts::SessionChange;
+use tacit_accounts::{SessionRecorder, StoreError};
+use tacit_messages::{DeviceId, UnixSeconds};
 use tokio::{
     sync::mpsc,
     task::JoinHandle,
     time::{sleep, timeout},
 };
 
+use super::{
+    outbox::Outbox,
+    store_state::{StoreState, Use},
+};
 use crate::log;
 
-/// How many changes can wait for the store. When they are all taken the forwarder has to wait too; by then the
-/// store has been down for long, and without it nobody new can connect.
+/// How many changes can wait for the store. When they are all there, no more is heard of the forwarder until the store
+/// takes some: it keeps what it has to say, and goes on carrying packets.
 const QUEUE_LEN: usize = 65_536;
 
-/// The first wait before a change is tried again; each further one is twice as long.
+/// How many changes are written together.
+const GROUP_LEN: usize = 512;
+
+/// How long a change waits for others to be written with it.
+const GATHERING: Duration = Duration::from_millis(25);
+
+/// How long the store may take for a group.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The first wait before a group is tried again; each further one is twice as long.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 
-/// The longest wait before a change is tried again.
+/// The longest wait before a group is tried again.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
-
-/// A change of the session records.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum SessionChange {
-    /// A session began.
-    Began {
-        /// The device.
-        device: DeviceId,
-        /// Where the customer connects from.
-        connecting_ip: ConnectingIp,
-        /// When.
-        at: UnixSeconds,
-    },
-    /// A session ended.
-    Ended {
-        /// The device.
-        device: DeviceId,
-        /// The time of its last authenticated packet.
-        last_seen_at: UnixSeconds,
-    },
-    /// What no gateway may keep: for tests alone.
-    #[cfg(feature = "leaky")]
-    Leaked {
-        /// Where a packet went to.
-        destination: String,
-    },
-    /// The forwarder is gone, and all sessions with it.
-    AllEnded {
-        /// When it died: no packet came later.
-        at: UnixSeconds,
-    },
-}
 
 /// The way to the writer, and the writer.
 #[derive(Debug)]
 pub(crate) struct SessionWriter {
     changes: mpsc::Sender<SessionChange>,
+    state: Arc<StoreState>,
     task: JoinHandle<()>,
 }
 
 impl SessionWriter {
-    /// Starts writing to `store`.
-    pub(crate) fn start(store: Store) -> Self {
+    /// Starts writing by `recorder`. Devices that may not be connected any more by then are revoked at `outbox`.
+    pub(crate) fn start(
+        recorder: SessionRecorder,
+        state: Arc<StoreState>,
+        outbox: Arc<Outbox>,
+    ) -> Self {
         let (changes, mut waiting) = mpsc::channel(QUEUE_LEN);
+        let mut pen = Pen { recorder, state: Arc::clone(&state) };
         let task = tokio::spawn(async move {
-            while let Some(change) = waiting.recv().await {
-                write(&store, &change).await;
+            while let Some(first) = waiting.recv().await {
+                let group = gather(first, &mut waiting).await;
+                for device in pen.write(&group).await {
+                    outbox.revoke(device).await;
+                }
+                pen.state.written(group.len());
             }
         });
-        Self { changes, task }
+        Self { changes, state, task }
     }
 
     /// Has `change` written after all that came before.
     pub(crate) async fn write(&self, change: SessionChange) {
+        self.state.waits();
         // The writer ends only after the sender is gone.
         let _ = self.changes.send(change).await;
     }
 
     /// Waits until all is written, but no longer than `patience`.
     pub(crate) async fn finish(self, patience: Duration) {
-        let unwritten = self.changes.downgrade();
         drop(self.changes);
         let mut task = self.task;
         if timeout(patience, &mut task).await.is_err() {
-            let rows = unwritten.upgrade().map_or(1, |left| left.max_capacity() - left.capacity());
-            log::sessions_unwritten(rows.max(1));
+            log::sessions_unwritten(self.state.waiting());
             task.abort();
         }
     }
 }
 
-/// Writes `change`, trying until the store takes it or says that it never will.
-async fn write(store: &Store, change: &SessionChange) {
-    let mut wait = FIRST_WAIT;
-    for attempt in 1.. {
-        match try_write(store, change).await {
-            Ok(()) => return,
-            // It was removed since; its account's record ends with the sessions before.
-            Err(StoreError::NoSuchDevice) => return,
-            Err(error) if attempt == 1 || wait == LONGEST_WAIT => {
-                log::session_not_written(&error, attempt);
-            }
-            Err(_) => {}
+/// Takes what comes within a moment of `first`.
+async fn gather(
+    first: SessionChange,
+    waiting: &mut mpsc::Receiver<SessionChange>,
+) -> Vec<SessionChange> {
+    let mut group = vec![first];
+    let _ = timeout(GATHERING, async {
+        while group.len() < GROUP_LEN {
+            let Some(next) = waiting.recv().await else { return };
+            group.push(next);
         }
-        sleep(wait).await;
-        wait = (wait * 2).min(LONGEST_WAIT);
-    }
+    })
+    .await;
+    group
 }
 
-async fn try_write(store: &Store, change: &SessionChange) -> Result<(), StoreError> {
-    match change {
-        SessionChange::Began { device, connecting_ip, at } => {
-            store.session_began(*device, connecting_ip, *at).await
+/// Who writes.
+struct Pen {
+    recorder: SessionRecorder,
+    state: Arc<StoreState>,
+}
+
+impl Pen {
+    /// Writes `group`, trying until the store takes it; returns the devices that may not be connected any more.
+    async fn write(&mut self, group: &[SessionChange]) -> Vec<DeviceId> {
+        let (mut attempt, mut wait) = (1, FIRST_WAIT);
+        loop {
+            match timeout(PATIENCE, self.recorder.record(group, UnixSeconds::now())).await {
+                Ok(Ok(unwelcome)) => {
+                    self.state.answered(Use::Writing);
+                    return unwelcome;
+                }
+                Ok(Err(error)) => self.note(&error, attempt, wait),
+                Err(_) => self.state.hangs(Use::Writing),
+            }
+            sleep(wait).await;
+            (attempt, wait) = (attempt + 1, (wait * 2).min(LONGEST_WAIT));
         }
-        SessionChange::Ended { device, last_seen_at } => {
-            store.session_ended(*device, *last_seen_at).await
+    }
+
+    fn note(&self, error: &StoreError, attempt: u32, wait: Duration) {
+        let is_away = self.state.failed(Use::Writing, error);
+        if !is_away && (attempt == 1 || wait == LONGEST_WAIT) {
+            log::session_not_written(error, attempt);
         }
-        #[cfg(feature = "leaky")]
-        SessionChange::Leaked { destination } => store.leak(destination).await,
-        SessionChange::AllEnded { at } => store.close_open_sessions_at(*at).await.map(drop),
     }
 }

@@ -1,0 +1,45 @@
+//! Sees that a device was removed or got another key elsewhere, at another gateway or by another program, and cuts it.
+
+use std::{sync::Arc, time::Duration};
+
+use tacit_accounts::StoreError;
+use tacit_messages::UnixSeconds;
+use tokio::{task::JoinHandle, time::timeout};
+
+use super::{Gateway, store_state::Use};
+
+/// Between two looks where no server tells of changes, and a look all the same where one does.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long the store may take for a look.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Begins to look.
+pub(super) fn start(gateway: Arc<Gateway>) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let mut watch = gateway.store.watch_devices();
+        let mut seen = None;
+        loop {
+            match timeout(PATIENCE, look(&gateway, &mut seen)).await {
+                Ok(Ok(())) => gateway.store_state.answered(Use::Reading),
+                Ok(Err(error)) => drop(gateway.store_state.failed(Use::Reading, &error)),
+                Err(_) => gateway.store_state.hangs(Use::Reading),
+            }
+            watch.wait(INTERVAL).await;
+        }
+    })
+}
+
+/// Revokes the devices that may not be connected any more, if any device was changed since the change numbered `seen`.
+async fn look(gateway: &Gateway, seen: &mut Option<i64>) -> Result<(), StoreError> {
+    let number = gateway.store.device_changes().await?;
+    if *seen == Some(number) {
+        return Ok(());
+    }
+    let devices = gateway.devices_with_connections();
+    for device in gateway.store.unwelcome(&devices, UnixSeconds::now()).await? {
+        gateway.revoke(device).await;
+    }
+    *seen = Some(number);
+    Ok(())
+}
