@@ -137,18 +137,15 @@ fn sessions_of_a_gateway_that_died_are_closed_by_another_and_its_name_is_its_own
     transfer(client.namespace, Direction::Down, TARGET_V4.into(), 1, 1_000_000).unwrap();
     far.wait_for_sessions(FAR, 1);
 
-    // Another gateway of the same name is refused.
+    let died = UnixSeconds::now();
+    far.kill();
     let url = scene.server.url("tacit");
-    let mut flags = vec!["--database", &url, "--gateway-name", "near", "--interface", "tacit9"];
-    flags.extend(["--listen", "0.0.0.0:51999", "--metrics", "off"]);
+    let flags = ["--database", &url, "--gateway-name", "near"];
     let mut twin = Gateway::stopped(&scene.far, "twin", &flags);
     fs::copy(near.data_dir().join("data.key"), twin.data_dir().join("data.key")).unwrap();
     twin.spawn();
     assert!(!twin.wait(Duration::from_secs(15)).success());
     assert!(twin.log().contains("another gateway of this name"), "{}", twin.log());
-
-    let died = UnixSeconds::now();
-    far.kill();
     // As if it had died long ago, but for the moment at which it was last alive.
     let _ = scene.server.sql(
         "tacit",
