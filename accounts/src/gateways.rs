@@ -56,7 +56,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`]
     pub async fn alive(&self, now: UnixSeconds) -> Result<(), StoreError> {
-        let mut write = self.write_quickly_beside_others().await?;
+        let mut write = self.write_quickly().await?;
         self.note_alive(&mut write, now).await?;
         sqlx::query(
             "UPDATE sessions SET ended_at = NULL WHERE gateway_id = $1 AND ended_at IS NOT NULL",

@@ -209,13 +209,8 @@ impl Store {
         self.begin(&self.connections.durable, self.kind().begin_alone()).await
     }
 
-    /// Begins a change that outlives the process once committed.
-    pub(crate) async fn write_quickly(&self) -> Result<Write, StoreError> {
-        self.begin(&self.connections.quick, self.kind().begin_alone()).await
-    }
-
     /// Begins a change that outlives the process once committed, of rows that other gateways leave alone.
-    pub(crate) async fn write_quickly_beside_others(&self) -> Result<Write, StoreError> {
+    pub(crate) async fn write_quickly(&self) -> Result<Write, StoreError> {
         self.begin(&self.connections.quick, self.kind().begin_beside_others()).await
     }
 

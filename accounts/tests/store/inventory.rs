@@ -22,7 +22,7 @@ async fn clause_4_session_has_no_room_for_what_a_customer_does() {
     let sessions: Vec<_> = sessions.map(|(_, column)| column.as_str()).collect();
     assert_eq!(
         sessions,
-        ["account_id", "began_at", "connecting_ip", "device_id", "ended_at", "id"]
+        ["account_id", "began_at", "connecting_ip", "device_id", "ended_at", "gateway_id", "id"]
     );
     let all = inventory();
     assert!(all.values().flat_map(|table| table.values()).all(|column| column.clause != Some(4)));
