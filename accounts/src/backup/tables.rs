@@ -38,6 +38,7 @@ pub(super) const TABLES: &[Table] = &[
     table("tunnel_pool", "id"),
     table("freed_addresses", "address_offset"),
     table("gateway", "id"),
+    table("gateways", "id"),
     table("rules", "version"),
     table("rules_acceptances", "account_id, version"),
     table("letters", "id"),
