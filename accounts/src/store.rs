@@ -232,9 +232,16 @@ impl Store {
         connections: &AnyPool,
         statement: &'static str,
     ) -> Result<Write, StoreError> {
-        let turn = Arc::clone(&self.turn).lock_owned().await;
-        let transaction = connections.begin_with(statement).await?;
-        Ok(Write { transaction, tells: self.tells(), _turn: turn })
+        let (turn, connections, tells) =
+            (Arc::clone(&self.turn), connections.clone(), self.tells());
+        // Whoever is dropped at the begin would leave a transaction that nobody ends, with its lock: so the begin goes on
+        // by itself, and what has begun is undone.
+        let begun = tokio::spawn(async move {
+            let turn = turn.lock_owned().await;
+            let transaction = connections.begin_with(statement).await?;
+            Ok(Write { transaction, tells, _turn: turn })
+        });
+        begun.await.unwrap_or(Err(StoreError::Database(sqlx::Error::WorkerCrashed)))
     }
 }
 
