@@ -7,7 +7,8 @@ use argon2::{
     password_hash::SaltString,
 };
 use rand_core::OsRng;
-use tokio::{sync::Semaphore, task::spawn_blocking};
+use rustix::process::setpriority_process;
+use tokio::sync::{Semaphore, oneshot};
 use zeroize::Zeroizing;
 
 /// Longest password in bytes. Whoever hashes longer ones can be kept busy.
@@ -17,6 +18,9 @@ const MAX_LEN: usize = 256;
 const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
+
+/// Who hashes lets everybody else go first, whoever carries packets above all.
+const NICENESS: i32 = 15;
 
 /// How many passwords are hashed at once, whatever the number of processors: each takes 19 MiB meanwhile.
 const MOST_AT_ONCE: usize = 4;
@@ -164,12 +168,15 @@ impl PasswordHasher {
         let queued = self.queue.try_acquire().map_err(|_| PasswordError::Busy)?;
         let places = Arc::clone(&self.places);
         let place = places.acquire_owned().await.map_err(|_| PasswordError::Busy)?;
-        let done = spawn_blocking(move || {
-            let done = work();
+        let (answer, done) = oneshot::channel();
+        // Of its own, because it cannot get its place back.
+        let thread = thread::Builder::new().name("password".to_owned()).spawn(move || {
+            let _ = setpriority_process(None, NICENESS);
+            let _ = answer.send(work());
             // Not before: who asked may be gone while this still runs.
             drop(place);
-            done
         });
+        thread.map_err(|_| PasswordError::Busy)?;
         let done = done.await.map_err(|_| PasswordError::Busy);
         drop(queued);
         done

@@ -23,6 +23,7 @@ mod limits;
 mod link;
 mod lookup;
 mod mail;
+mod memory;
 mod networks;
 mod outbox;
 pub(crate) mod post;
@@ -170,6 +171,7 @@ impl Gateway {
 /// # Errors
 /// What kept it from starting; then the host is as it was. Or that the starter died.
 pub(crate) fn run(settings: Settings, config: ConfigFile) -> anyhow::Result<()> {
+    memory::give_back_large_blocks();
     forwarder::keep_inherited_descriptors().context("keeping inherited descriptors")?;
     let user = User::dedicated()?;
     let prepared = {
