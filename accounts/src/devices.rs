@@ -239,6 +239,34 @@ impl Store {
         Ok(id)
     }
 
+    /// Gives the device another name.
+    ///
+    /// # Errors
+    /// [`StoreError::NameTaken`], or [`StoreError::NoSuchDevice`].
+    pub async fn rename_device(
+        &self,
+        account: AccountId,
+        device: DeviceId,
+        name: &DeviceName,
+    ) -> Result<(), StoreError> {
+        let mut write = self.write().await?;
+        match find(&mut write, account, name).await? {
+            Some((other, _)) if other != device => return Err(StoreError::NameTaken),
+            _ => {}
+        }
+        let renamed = sqlx::query("UPDATE devices SET name = $1 WHERE id = $2 AND account_id = $3")
+            .bind(name.as_str())
+            .bind(id_column(device))
+            .bind(account.0)
+            .execute(write.connection())
+            .await?;
+        if renamed.rows_affected() == 0 {
+            return Err(StoreError::NoSuchDevice);
+        }
+        write.make_scrub_due().await?;
+        write.commit().await
+    }
+
     /// What the forwarder needs to let the device with this key connect, or `None` if nobody may connect with it:
     /// no device has it, or its account's service has ended.
     ///

@@ -36,6 +36,7 @@ pub mod rules;
 mod scrub;
 pub mod services;
 pub mod sessions;
+pub mod site;
 pub mod staff_log;
 pub mod store;
 mod throttle;

@@ -181,8 +181,11 @@ impl Door {
         Ok(store.cancel_account(account, UnixSeconds::now()).await?)
     }
 
-    /// Checks the password of who is in already.
-    async fn check_again(
+    /// Checks the password of who is in already, before a step of weight.
+    ///
+    /// # Errors
+    /// [`DoorError::Wrong`], [`DoorError::TooOften`]
+    pub async fn check_again(
         &self,
         store: &Store,
         account: AccountId,
@@ -222,7 +225,7 @@ fn person(email: &EmailAddress) -> (&'static str, String) {
 }
 
 /// What one customer of a provider may have: a /24 of IPv4, a /56 of IPv6.
-fn network(from: IpAddr) -> (&'static str, u128) {
+pub(crate) fn network(from: IpAddr) -> (&'static str, u128) {
     match from.to_canonical() {
         IpAddr::V4(v4) => ("IPv4", u128::from(u32::from(v4) >> 8)),
         IpAddr::V6(v6) => ("IPv6", u128::from(v6) >> 72),

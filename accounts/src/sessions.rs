@@ -8,7 +8,7 @@ use tacit_messages::{ConnectingIp, DeviceId, UnixSeconds};
 use crate::{
     AccountId, DeviceName, Store, StoreError,
     device_changes::unwelcome,
-    devices::id_column,
+    devices::{id_column, read_id},
     personal::{open_connecting_ip, seal_connecting_ip},
     store::Write,
     times::{read_time, time_column},
@@ -173,6 +173,22 @@ impl Store {
         .await?;
         let keys = self.keys();
         rows.into_iter().map(|row| read_session(&keys, row)).collect()
+    }
+
+    /// The account's devices that have a session now.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`]
+    pub async fn connected_devices(&self, account: AccountId) -> Result<Vec<DeviceId>, StoreError> {
+        let rows: Vec<i64> = sqlx::query_scalar(
+            "SELECT COALESCE(rotated_devices.device_id, sessions.device_id) FROM sessions
+             LEFT JOIN rotated_devices ON rotated_devices.former_id = sessions.device_id
+             WHERE sessions.account_id = $1 AND sessions.ended_at IS NULL",
+        )
+        .bind(account.0)
+        .fetch_all(self.reader())
+        .await?;
+        Ok(rows.into_iter().map(read_id).collect())
     }
 
     /// Completes the sessions that a crash of this gateway left open, at the time when it was last known to run but none

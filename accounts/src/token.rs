@@ -46,6 +46,11 @@ impl From<&str> for Token {
     }
 }
 
+/// Bytes as they stand in links and cookies.
+pub(crate) fn text(bytes: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
 /// What is kept of a secret that cannot be guessed: no key or salt is needed.
 pub(crate) fn hash(purpose: &str, secret: &str) -> Vec<u8> {
     let mut hash = Sha256::new();

@@ -21,7 +21,10 @@ use serde::{Deserialize, Serialize};
 use tacit_accounts::post::{Contact, Sender, SiteUrl};
 use tracing::Level;
 
-use crate::{endpoint::Endpoint, host::ServedPort, metrics::MetricsAddress, program};
+use crate::{
+    control::site::SiteAddresses, endpoint::Endpoint, host::ServedPort, metrics::MetricsAddress,
+    program,
+};
 
 /// Where `tacit.toml` is looked for unless told otherwise.
 pub(crate) const CONFIG_PATH: &str = "/etc/tacit/tacit.toml";
@@ -280,6 +283,29 @@ pub(crate) struct Overrides {
     #[serde(skip_serializing_if = "Option::is_none")]
     site_url: Option<SiteUrl>,
 
+    /// TCP addresses of the customer site (HTTPS), several with commas, or `off` [default: 127.0.0.1:8443, if it is free].
+    #[arg(long, env = "TACIT_SITE", value_name = "ADDR:PORT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    site: Option<SiteAddresses>,
+
+    /// The site's certificate and those that sign it (PEM); read again when it is renewed [default: one that the gateway
+    /// makes].
+    #[arg(long, env = "TACIT_SITE_CERTIFICATE", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    site_certificate: Option<PathBuf>,
+
+    /// The certificate's key (PEM), which the gateway's user can read and nobody else may [default: made with the
+    /// certificate].
+    #[arg(long, env = "TACIT_SITE_KEY", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    site_key: Option<PathBuf>,
+
+    /// TCP addresses that send browsers from http to the site, several with commas, such as 0.0.0.0:80,[::]:80 [default:
+    /// none].
+    #[arg(long, env = "TACIT_SITE_REDIRECT", value_name = "ADDR:PORT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    site_redirect: Option<SiteAddresses>,
+
     /// What the log on stderr shows [default: info].
     #[arg(long, env = "TACIT_LOG", value_name = "LEVEL")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -430,6 +456,14 @@ pub(crate) struct Settings {
     pub(crate) contact: Option<Contact>,
     /// Where customers find the site.
     pub(crate) site_url: Option<SiteUrl>,
+    /// Where the customer site is, if the operator said so.
+    pub(crate) site: Option<SiteAddresses>,
+    /// The site's certificate, if the operator has one.
+    pub(crate) site_certificate: Option<PathBuf>,
+    /// The certificate's key.
+    pub(crate) site_key: Option<PathBuf>,
+    /// Where browsers are sent to the site.
+    pub(crate) site_redirect: Option<SiteAddresses>,
     /// What the log shows.
     pub(crate) log: LogLevel,
 }
@@ -476,6 +510,10 @@ impl Default for Settings {
             mails_per_minute: 600,
             contact: None,
             site_url: None,
+            site: None,
+            site_certificate: None,
+            site_key: None,
+            site_redirect: None,
             log: LogLevel::Info,
         }
     }
@@ -514,6 +552,10 @@ impl Settings {
             (1..=MAX_WORKERS).contains(&self.workers),
             "`workers` is {}, but must be 1 to {MAX_WORKERS}",
             self.workers
+        );
+        ensure!(
+            self.site_certificate.is_some() == self.site_key.is_some(),
+            "`site-certificate` and `site-key` go together; set both or neither"
         );
         ensure!(
             self.database.is_some() || self.database_password_file.is_none(),
@@ -700,6 +742,8 @@ mod tests {
             "mail-server = \"mail.example.org\"\nmail-tls = \"none\"\nmail-from = \"vpn@example.org\"\n\
              contact = \"help@example.org\"\nsite-url = \"https://example.org\"",
             "database-password-file = \"/x\"",
+            "site = \"443\"",
+            "site-key = \"/x\"",
         ];
         for toml in broken {
             let refusal = refusal(toml);

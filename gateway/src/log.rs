@@ -67,6 +67,26 @@ pub(crate) fn metrics_off(problem: &dyn Display) {
     warn!(error = %problem, "metrics are off; name an address with --metrics, or `off`");
 }
 
+/// The site is not to be had: its default address is another program's, or the system keeps it from being served.
+pub(crate) fn site_off(problem: &dyn Display) {
+    warn!(error = %problem, "the customer site is off; name an address with --site, or `off`");
+}
+
+/// The store failed a visitor of the site.
+pub(crate) fn site_failed(problem: &dyn Display) {
+    error!(error = %problem, "a page of the customer site could not be answered");
+}
+
+/// The site's renewed certificate is in use.
+pub(crate) fn certificate_renewed() {
+    info!("the customer site uses its renewed certificate");
+}
+
+/// The site's renewed certificate cannot be used.
+pub(crate) fn certificate_not_renewed(problem: &dyn Display) {
+    error!(error = %problem, "the customer site goes on with its former certificate");
+}
+
 /// The gateway was told to stop.
 pub(crate) fn stopping() {
     info!("stopping");

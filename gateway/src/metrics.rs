@@ -158,6 +158,16 @@ impl Totals {
             ("forwarder_restarts", "Forwarders that had to be replaced", status.restarts),
             ("forwarder_flagged", "Forwarders that said more than they may", status.flagged),
             (
+                "site_requests_refused",
+                "Requests at the customer site that could not be answered as they were asked",
+                gateway.site_errors.refused(),
+            ),
+            (
+                "site_requests_failed",
+                "Requests at which the customer site itself failed",
+                gateway.site_errors.failed(),
+            ),
+            (
                 "inbound_packets",
                 "Packets from devices, while there are many sessions",
                 traffic.inbound_packets,

@@ -35,88 +35,88 @@ pub enum Reader {
 /// Everything that is held about an account.
 #[derive(Serialize)]
 pub struct Export {
-    about: &'static str,
-    made_at: String,
-    account: i64,
-    email: Option<String>,
-    confirmation: &'static str,
-    confirmed_at: String,
-    cancelled_at: Option<String>,
-    password: &'static str,
-    email_to_be_confirmed: Option<String>,
-    services: Vec<ServicePart>,
-    devices: Vec<DevicePart>,
-    sessions: Vec<SessionPart>,
-    consents: Vec<ConsentPart>,
-    former_values: Vec<FormerPart>,
-    rules: Vec<RulesPart>,
+    pub(crate) about: &'static str,
+    pub(crate) made_at: String,
+    pub(crate) account: i64,
+    pub(crate) email: Option<String>,
+    pub(crate) confirmation: &'static str,
+    pub(crate) confirmed_at: String,
+    pub(crate) cancelled_at: Option<String>,
+    pub(crate) password: &'static str,
+    pub(crate) email_to_be_confirmed: Option<String>,
+    pub(crate) services: Vec<ServicePart>,
+    pub(crate) devices: Vec<DevicePart>,
+    pub(crate) sessions: Vec<SessionPart>,
+    pub(crate) consents: Vec<ConsentPart>,
+    pub(crate) former_values: Vec<FormerPart>,
+    pub(crate) rules: Vec<RulesPart>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    disclosures: Option<Vec<DisclosurePart>>,
+    pub(crate) disclosures: Option<Vec<DisclosurePart>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    seen_by_staff: Option<Vec<StaffPart>>,
+    pub(crate) seen_by_staff: Option<Vec<StaffPart>>,
 }
 
 #[derive(Serialize)]
-struct ServicePart {
-    name: String,
-    ends_at: Option<String>,
+pub(crate) struct ServicePart {
+    pub(crate) name: String,
+    pub(crate) ends_at: Option<String>,
 }
 
 #[derive(Serialize)]
-struct DevicePart {
-    name: String,
-    public_key: String,
-    tunnel_v4: String,
-    tunnel_v6: String,
-    key_since: String,
+pub(crate) struct DevicePart {
+    pub(crate) name: String,
+    pub(crate) public_key: String,
+    pub(crate) tunnel_v4: String,
+    pub(crate) tunnel_v6: String,
+    pub(crate) key_since: String,
 }
 
 #[derive(Serialize)]
-struct SessionPart {
-    device: Option<String>,
-    connecting_ip: String,
-    began_at: String,
-    ended_at: Option<String>,
+pub(crate) struct SessionPart {
+    pub(crate) device: Option<String>,
+    pub(crate) connecting_ip: String,
+    pub(crate) began_at: String,
+    pub(crate) ended_at: Option<String>,
 }
 
 #[derive(Serialize)]
-struct ConsentPart {
-    recipient: String,
-    given_at: String,
-    withdrawn_at: Option<String>,
+pub(crate) struct ConsentPart {
+    pub(crate) recipient: String,
+    pub(crate) given_at: String,
+    pub(crate) withdrawn_at: Option<String>,
 }
 
 #[derive(Serialize)]
-struct FormerPart {
-    kind: &'static str,
-    value: String,
-    reason: &'static str,
-    archived_at: String,
-    keep_until: String,
+pub(crate) struct FormerPart {
+    pub(crate) kind: &'static str,
+    pub(crate) value: String,
+    pub(crate) reason: &'static str,
+    pub(crate) archived_at: String,
+    pub(crate) keep_until: String,
 }
 
 #[derive(Serialize)]
-struct RulesPart {
-    version: i64,
-    letter_written_at: Option<String>,
-    letter_sent_at: Option<String>,
-    accepted_on: Option<String>,
+pub(crate) struct RulesPart {
+    pub(crate) version: i64,
+    pub(crate) letter_written_at: Option<String>,
+    pub(crate) letter_sent_at: Option<String>,
+    pub(crate) accepted_on: Option<String>,
 }
 
 #[derive(Serialize)]
-struct DisclosurePart {
-    made_at: String,
-    basis: &'static str,
-    reference: String,
-    recipient: String,
-    sha256: String,
+pub(crate) struct DisclosurePart {
+    pub(crate) made_at: String,
+    pub(crate) basis: &'static str,
+    pub(crate) reference: String,
+    pub(crate) recipient: String,
+    pub(crate) sha256: String,
 }
 
 #[derive(Serialize)]
-struct StaffPart {
-    at: String,
-    verb: String,
-    data: String,
+pub(crate) struct StaffPart {
+    pub(crate) at: String,
+    pub(crate) verb: String,
+    pub(crate) data: String,
 }
 
 /// A version, when its letter was written and sent, and when it was accepted.

@@ -116,6 +116,17 @@ impl SiteUrl {
         format!("{}/{path}", self.0)
     }
 
+    /// The host that it names, with brackets around an IPv6 address.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        let rest = self.0.strip_prefix("https://").unwrap_or_default();
+        let authority = rest.split('/').next().unwrap_or_default();
+        match authority.rsplit_once(':') {
+            Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+            _ => authority,
+        }
+    }
+
     /// Where a version of the rules can be read.
     #[must_use]
     pub fn rules(&self, version: i64) -> String {

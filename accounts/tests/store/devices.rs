@@ -223,3 +223,23 @@ fn name_must_show_as_it_is() {
         assert_eq!(DeviceName::parse(&text), Err(fault), "{text:?}");
     }
 }
+
+#[tokio::test]
+async fn device_gets_another_name_and_keeps_all_else() {
+    let fixture = Fixture::new().await;
+    let account = fixture.account().await;
+    let device = add_device(&fixture.store, account, "phone").await.unwrap();
+    add_device(&fixture.store, account, "laptop").await.unwrap();
+    let other = add_account(&fixture.store, "bob@example.org").await;
+    let rename = |account, to: &'static str| {
+        let store = fixture.store.clone();
+        async move { store.rename_device(account, device.id, &name(to)).await }
+    };
+    assert!(matches!(rename(account, "laptop").await, Err(StoreError::NameTaken)));
+    assert!(matches!(rename(other, "tablet").await, Err(StoreError::NoSuchDevice)));
+    rename(account, "phone").await.unwrap();
+    rename(account, "tablet").await.unwrap();
+    let devices = fixture.store.devices(account).await.unwrap();
+    let renamed = devices.into_iter().find(|known| known.id == device.id).unwrap();
+    assert_eq!(renamed, tacit_accounts::Device { name: name("tablet"), ..device });
+}

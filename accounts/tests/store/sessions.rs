@@ -224,3 +224,19 @@ async fn ends(fixture: &Fixture, account: tacit_accounts::AccountId) -> Vec<Opti
     let sessions = fixture.store.sessions(account).await.unwrap();
     sessions.into_iter().map(|session| session.ended_at).collect()
 }
+
+#[tokio::test]
+async fn device_is_connected_while_its_session_lasts_under_its_present_number() {
+    let fixture = Fixture::new().await;
+    let account = fixture.account().await;
+    let device = add_device(&fixture.store, account, "phone").await.unwrap();
+    let connected = || fixture.store.connected_devices(account);
+    assert_eq!(connected().await.unwrap(), []);
+    fixture.store.session_began(device.id, ip("192.0.2.7"), NOW).await.unwrap();
+    assert_eq!(connected().await.unwrap(), [device.id]);
+    let (key, shared) = (new_key(), PresharedKey::generate());
+    let rotated = fixture.store.rotate_device(account, &name("phone"), key, &shared, NOW).await;
+    assert_eq!(connected().await.unwrap(), [rotated.unwrap().1.id]);
+    fixture.store.session_ended(device.id, later(60)).await.unwrap();
+    assert_eq!(connected().await.unwrap(), []);
+}

@@ -26,11 +26,11 @@ use rustix::{
 use super::user::{NUMBER, User};
 
 /// Beginnings of the names of what a gateway keeps in its data directory.
-const OWN: [&str; 6] =
-    ["lock", "gateway.key", "gateway.id", "data.key", "store.sqlite", "host-state.json"];
+const OWN: [&str; 7] =
+    ["lock", "gateway.key", "gateway.id", "data.key", "store.sqlite", "host-state.json", "site."];
 
 /// Beginnings of the names of key files that are being written.
-const DRAFTS: [&[u8]; 2] = [b".gateway.key.", b".data.key."];
+const DRAFTS: [&[u8]; 3] = [b".gateway.key.", b".data.key.", b"site.draft"];
 
 /// What a file system has in its uppermost directory.
 const LOST_AND_FOUND: &CStr = c"lost+found";

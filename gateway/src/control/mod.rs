@@ -31,6 +31,7 @@ pub(crate) mod retention;
 mod seal;
 mod service_ends;
 mod session_writer;
+pub(crate) mod site;
 mod starter;
 pub(crate) mod store_state;
 mod supervisor;
@@ -50,7 +51,8 @@ use std::{
 use anyhow::{Context, bail};
 use parking_lot::Mutex;
 use tacit_accounts::{
-    Database, Deed, Door, RemovedDevice, SessionRecorder, Store, StoreError, TunnelPool, post::Mail,
+    Database, Deed, Door, RemovedDevice, SessionRecorder, Store, StoreError, TunnelPool,
+    post::Mail, site::Errors,
 };
 use tacit_keys::{DataKeys, PrivateKey, PublicKey, gateway_key};
 use tacit_messages::{DeviceId, UnixSeconds, clock::Instant};
@@ -74,6 +76,7 @@ use self::{
     retention::DAY,
     seal::Seal,
     session_writer::SessionWriter,
+    site::Listeners,
     starter::{Starter, StarterProcess},
     store_state::StoreState,
     supervisor::Supervisor,
@@ -87,7 +90,7 @@ use crate::{
     },
     config::Settings,
     database,
-    host::{self, HostError, HostSettings, Network},
+    host::{self, HostError, HostSettings, Network, Protocol, ServedPort},
     log, metrics,
 };
 
@@ -126,6 +129,8 @@ pub(crate) struct Gateway {
     pub(crate) roles: Roles,
     /// Who sends letters.
     pub(crate) post: Arc<Post>,
+    /// How many requests at the site failed.
+    pub(crate) site_errors: Arc<Errors>,
     outbox: Arc<Outbox>,
     departures: Arc<Mutex<Departures>>,
     /// The settings file, as it was at the start.
@@ -180,7 +185,9 @@ pub(crate) fn run(settings: Settings, config: ConfigFile) -> anyhow::Result<()> 
     };
     let Prepared { settings, database, .. } = &prepared;
     let ports: Vec<u16> = mail::port(settings).into_iter().chain(seal::port_of(database)).collect();
-    let _seal = Seal::apply(user, &settings.data_dir, &settings.listen, &ports, database)?;
+    let readable = site::certificate_dirs(settings);
+    let _seal =
+        Seal::apply(user, &settings.data_dir, &settings.listen, &ports, database, &readable)?;
     prepared.data_dir.check_reachable(user)?;
     runtime::Builder::new_multi_thread()
         .enable_all()
@@ -204,6 +211,7 @@ struct Prepared {
     metrics: Option<TcpListener>,
     roles: Roles,
     mail: Option<Mail>,
+    site: Listeners,
     starter: StarterProcess,
 }
 
@@ -216,6 +224,7 @@ impl Prepared {
         preflight(&host_settings).await?;
         let metrics = metrics::listen(&settings)?;
         let mail = mail::prepare(&settings)?;
+        let site = site::listen(&settings, networks)?;
         let data_dir = DataDir::take(&settings.data_dir)?;
         let data_keys = data_key::load_or_create(&data_key::path(&settings), &database)?;
         let identity = gateway_key::load_or_create(&data_dir.key_path())?;
@@ -236,6 +245,7 @@ impl Prepared {
             metrics,
             roles: Roles::of_host(),
             mail,
+            site,
             starter,
         })
     }
@@ -249,6 +259,8 @@ impl Prepared {
         let mut stop_signal = stop_signal().context("catching signals")?;
         let starter = starter_process.listen().context("listening to the starter")?;
         let starter_gone = starter.gone();
+        let site = self.site;
+        let certificates = site::certificates(&settings, &site)?;
         let mut store = open_store(&settings, &database, &name, networks, data_keys).await?;
         if self.mail.is_some() {
             store = store.with_postman();
@@ -271,6 +283,7 @@ impl Prepared {
             door: Door::new(),
             roles: self.roles,
             post,
+            site_errors: Arc::default(),
             outbox: Arc::new(Outbox::default()),
             departures: Arc::default(),
             config,
@@ -292,6 +305,7 @@ impl Prepared {
         if let Some(listener) = metrics {
             tokio::spawn(metrics::serve(listener, Arc::clone(&running.gateway)));
         }
+        site::start(&running.gateway, site, certificates);
         let supervised = tokio::spawn(running.run(stopped));
         log::ready(host_settings.workers, std::process::id());
 
@@ -420,6 +434,9 @@ async fn preflight(settings: &HostSettings) -> Result<(), HostError> {
 }
 
 fn host_settings(settings: &Settings, networks: TunnelPool) -> HostSettings {
+    let tcp = |port| ServedPort { protocol: Protocol::Tcp, port };
+    let mut served_ports = settings.serve.clone();
+    served_ports.extend(site::ports_in_tunnel(settings, networks).into_iter().map(tcp));
     HostSettings {
         interface: settings.interface.clone(),
         mtu: settings.mtu,
@@ -429,7 +446,7 @@ fn host_settings(settings: &Settings, networks: TunnelPool) -> HostSettings {
         workers: settings.workers,
         allow_device_to_device: settings.allow_device_to_device,
         allow_private: settings.allow_private.clone(),
-        served_ports: settings.serve.clone(),
+        served_ports,
         state_dir: settings.data_dir.clone(),
     }
 }

@@ -9,7 +9,7 @@ use std::{
     fs,
     net::{IpAddr, SocketAddr},
     os::fd::{AsFd, OwnedFd},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use landlock::{
@@ -36,7 +36,7 @@ pub(crate) struct Seal {
 
 impl Seal {
     /// Seals this process, whose only thread must be the calling one, or become so within a moment. By TCP it can
-    /// connect to `ports` alone.
+    /// connect to `ports` alone, and besides its own files it can read those in the directories `readable`.
     ///
     /// # Errors
     /// [`SealError`] with the first part that the kernel refused; the process must not go on then.
@@ -46,8 +46,9 @@ impl Seal {
         listen: &[SocketAddr],
         ports: &[u16],
         database: &Database,
+        readable: &[PathBuf],
     ) -> Result<Self, SealError> {
-        apply(user, data_dir, listen, ports, database)
+        apply(user, data_dir, listen, ports, database, readable)
             .map_err(|failure| SealError::new("control", failure))
     }
 }
@@ -58,9 +59,10 @@ fn apply(
     listen: &[SocketAddr],
     ports: &[u16],
     database: &Database,
+    readable: &[PathBuf],
 ) -> Result<Seal, Failure> {
     part(SealPart::Limits, seal::be_alone)?;
-    let places = part(SealPart::Landlock, || places(data_dir, database))?;
+    let places = part(SealPart::Landlock, || places(data_dir, database, readable))?;
     let kept = kept(listen);
     part(SealPart::Capabilities, || set_no_new_privs(true))?;
     part(SealPart::Capabilities, || rights::bound(CapabilitySet::empty()))?;
@@ -89,6 +91,7 @@ fn kept(listen: &[SocketAddr]) -> CapabilitySet {
 fn places(
     data_dir: &Path,
     database: &Database,
+    readable: &[PathBuf],
 ) -> rustix::io::Result<Vec<(OwnedFd, BitFlags<AccessFs>)>> {
     let read = BitFlags::from(AccessFs::ReadFile);
     let write = AccessFs::ReadFile | AccessFs::WriteFile;
@@ -104,6 +107,7 @@ fn places(
         (Path::new("/dev/null"), write),
         (Path::new("/dev/urandom"), read),
     ];
+    wanted.extend(readable.iter().map(|directory| (&**directory, read)));
     match server_address(database) {
         Some(Address::Directory(directory, _)) => {
             wanted.push((directory, AccessFs::ResolveUnix.into()));

@@ -38,7 +38,7 @@ fn sealed_with(listen: &str, ports: &[u16], database: &Database, work: impl FnOn
     }
     in_child(|| {
         let listen = [listen.parse().unwrap()];
-        let _seal = Seal::apply(USER, data_dir.path(), &listen, ports, database).unwrap();
+        let _seal = Seal::apply(USER, data_dir.path(), &listen, ports, database, &[]).unwrap();
         work(data_dir.path());
     });
 }
@@ -307,7 +307,7 @@ fn process_with_another_thread_is_not_sealed() {
             }
         });
         let database = Database::Sqlite("store.sqlite".into());
-        let error = Seal::apply(USER, data_dir.path(), &[], &[], &database).err().unwrap();
+        let error = Seal::apply(USER, data_dir.path(), &[], &[], &database, &[]).err().unwrap();
         assert_eq!(error.part, SealPart::Limits);
         assert!(getuid().is_root());
     });

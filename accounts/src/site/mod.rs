@@ -1,0 +1,105 @@
+//! The customer site: where people register, connect a device, and see all that is held about them.
+//!
+//! A request comes in through `server`, which bounds who may be connected and for how long, and `gate`, which says what
+//! every request must be like and what every answer carries, to one of the `pages`. Who is logged in is kept in memory
+//! alone (`visits`). There is no access log: requests that fail are counted, and nothing else about them is kept.
+
+mod answer;
+mod assets;
+mod certificate;
+mod errors;
+mod fields;
+mod gate;
+mod headers;
+mod origin;
+mod pages;
+mod places;
+mod redirect;
+mod server;
+mod surroundings;
+mod visitor;
+mod visits;
+mod words;
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use tacit_messages::clock::Instant;
+use tokio::time::sleep;
+
+pub use self::{
+    certificate::{CertificateError, Certificates, Source, certificate_names},
+    errors::Errors,
+    redirect::redirect,
+    server::serve,
+    surroundings::{Doing, Entrance, Surroundings},
+};
+use self::{places::Places, visits::Visits};
+use crate::{Door, Store, post::Contact};
+
+/// Between two looks at what is to be forgotten.
+const FORGETTING_INTERVAL: Duration = Duration::from_secs(60);
+
+/// What the pages say of the operator's settings.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// Where customers may ask.
+    pub contact: Option<Contact>,
+    /// Whether letters can be sent; without them nobody can register.
+    pub sends_letters: bool,
+    /// Days that a session is kept after its end.
+    pub keep_sessions: u32,
+    /// Days that a former value is kept.
+    pub keep_archive: u32,
+    /// Days that entries of the staff log and the disclosure register are kept.
+    pub keep_records: u32,
+}
+
+/// The site.
+#[derive(Debug)]
+pub struct Site {
+    store: Store,
+    door: Arc<Door>,
+    surroundings: Arc<dyn Surroundings>,
+    facts: Facts,
+    visits: Visits,
+    places: Arc<Places>,
+    errors: Arc<Errors>,
+}
+
+impl Site {
+    /// The site of a gateway. Call within a tokio runtime.
+    #[must_use]
+    pub fn new(
+        store: Store,
+        door: Arc<Door>,
+        surroundings: Arc<dyn Surroundings>,
+        facts: Facts,
+        errors: Arc<Errors>,
+    ) -> Arc<Self> {
+        let site = Arc::new(Self {
+            store,
+            door,
+            surroundings,
+            facts,
+            visits: Visits::default(),
+            places: Arc::default(),
+            errors,
+        });
+        tokio::spawn(forget_old(Arc::downgrade(&site)));
+        site
+    }
+}
+
+/// Forgets visits that are over and networks that nobody is connected from, until the site is gone.
+async fn forget_old(site: Weak<Site>) {
+    loop {
+        sleep(FORGETTING_INTERVAL).await;
+        let Some(site) = site.upgrade() else { return };
+        let now = Instant::now();
+        site.visits.forget_old(now);
+        site.places.forget_old(now);
+    }
+}

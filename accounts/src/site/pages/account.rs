@@ -1,0 +1,174 @@
+//! The account: its services, and what its customer may change or end.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::{extract::State, http::header::SET_COOKIE, response::Response};
+use tacit_messages::UnixSeconds;
+
+use super::{Done, log_in};
+use crate::{
+    Account, AccountSelector, Code, DoorError, EmailAddress, Password, Service,
+    site::{
+        Site,
+        answer::{Answer, Failure, Frame, page, refused, to},
+        fields::Sent,
+        visitor::{CLEAR_COOKIE, Visitor},
+        words,
+    },
+};
+
+#[derive(Template)]
+#[template(path = "account.html")]
+struct AccountPage<'a> {
+    frame: Frame<'a>,
+    done: Option<&'static str>,
+    problem: Option<String>,
+    account: Account,
+    services: Vec<ServiceLine>,
+    keep_archive: u32,
+}
+
+struct ServiceLine {
+    name: String,
+    is_running: bool,
+    ends_at: Option<String>,
+}
+
+impl ServiceLine {
+    fn new(service: Service, now: UnixSeconds) -> Self {
+        Self {
+            is_running: service.is_running(now),
+            ends_at: service.ends_at.map(words::when),
+            name: service.name.to_string(),
+        }
+    }
+}
+
+impl<'a> AccountPage<'a> {
+    async fn new(site: &'a Site, visitor: &Visitor) -> Result<Self, Failure> {
+        let account = site.store.account(&AccountSelector::Id(visitor.account)).await?;
+        let (services, now) = (site.store.services(visitor.account).await?, UnixSeconds::now());
+        Ok(Self {
+            frame: Frame::new(site, Some(visitor)),
+            done: None,
+            problem: None,
+            account,
+            services: services.into_iter().map(|line| ServiceLine::new(line, now)).collect(),
+            keep_archive: site.facts.keep_archive,
+        })
+    }
+}
+
+pub(super) async fn show(
+    State(site): State<Arc<Site>>,
+    visitor: Visitor,
+    Done(done): Done,
+) -> Answer {
+    page(&AccountPage { done, ..AccountPage::new(&site, &visitor).await? })
+}
+
+/// Shows the page again with what is wrong.
+async fn wrong(site: &Site, visitor: &Visitor, problem: String) -> Answer {
+    refused(&AccountPage { problem: Some(problem), ..AccountPage::new(site, visitor).await? })
+}
+
+pub(super) async fn redeem(State(site): State<Arc<Site>>, sent: Sent) -> Answer {
+    let Sent { visitor, fields } = sent;
+    let code: Code = match fields.trimmed("code").parse() {
+        Ok(code) => code,
+        Err(error) => {
+            let error: crate::CodeError = error;
+            return wrong(&site, &visitor, words::sentence(&error.to_string())).await;
+        }
+    };
+    match site.store.redeem_code(visitor.account, &code, UnixSeconds::now()).await {
+        Ok(_) => Ok(to("/account?done=code")),
+        Err(error) => wrong(&site, &visitor, words::store(error)?).await,
+    }
+}
+
+pub(super) async fn change_email(State(site): State<Arc<Site>>, sent: Sent) -> Answer {
+    let Sent { visitor, fields } = &sent;
+    if !site.facts.sends_letters {
+        return Err(Failure::NotFound);
+    }
+    let email = match EmailAddress::parse(fields.trimmed("email")) {
+        Ok(email) => email,
+        Err(error) => return wrong(&site, visitor, words::sentence(&error.to_string())).await,
+    };
+    let changed = async {
+        let password = password(fields.text("password"))?;
+        site.door.change_email(&site.store, visitor.account, &password, &email).await
+    };
+    match changed.await {
+        Ok(_) => {
+            site.surroundings.letters_queued();
+            Ok(to("/account?done=email"))
+        }
+        Err(error) => wrong(&site, visitor, words::door(error)?).await,
+    }
+}
+
+pub(super) async fn change_password(State(site): State<Arc<Site>>, sent: Sent) -> Answer {
+    let Sent { visitor, fields } = &sent;
+    let new = match Password::new(fields.text("new")) {
+        Ok(new) if fields.text("new") == fields.text("again") => new,
+        Ok(_) => return wrong(&site, visitor, words::PASSWORDS_DIFFER.to_owned()).await,
+        Err(error) => return wrong(&site, visitor, words::sentence(&error.to_string())).await,
+    };
+    let account = site.store.account(&AccountSelector::Id(visitor.account)).await?;
+    let changed = async {
+        let present = password(fields.text("password"))?;
+        site.door
+            .change_password(&site.store, visitor.account, &present, &new, &account.email)
+            .await
+    };
+    match changed.await {
+        Ok((visit, _)) => {
+            site.surroundings.letters_queued();
+            visitor.leave(&site);
+            Ok(log_in::begin(&site, visit, "/account?done=password"))
+        }
+        Err(error) => wrong(&site, visitor, words::door(error)?).await,
+    }
+}
+
+#[derive(Template)]
+#[template(path = "cancelled.html")]
+struct CancelledPage<'a> {
+    frame: Frame<'a>,
+    keep_archive: u32,
+}
+
+pub(super) async fn cancel(State(site): State<Arc<Site>>, sent: Sent) -> Answer {
+    let Sent { visitor, fields } = &sent;
+    if fields.text("sure") != "yes" {
+        return wrong(&site, visitor, words::NOT_SURE.to_owned()).await;
+    }
+    let cancelled = async {
+        let password = password(fields.text("password"))?;
+        site.door.cancel(&site.store, visitor.account, &password).await
+    };
+    match cancelled.await {
+        Ok(cancelled) => {
+            site.surroundings.disconnect(&cancelled.devices).await;
+            site.surroundings.letters_queued();
+            visitor.leave(&site);
+            let keep_archive = site.facts.keep_archive;
+            let frame = Frame::new(&site, None);
+            page(&CancelledPage { frame, keep_archive }).map(without_cookie)
+        }
+        Err(error) => wrong(&site, visitor, words::door(error)?).await,
+    }
+}
+
+fn without_cookie(mut response: Response) -> Response {
+    response.headers_mut().insert(SET_COOKIE, CLEAR_COOKIE);
+    response
+}
+
+/// What was typed as the present password; what cannot be one is a wrong one.
+pub(super) fn password(text: &str) -> Result<Password, DoorError> {
+    Password::new(text).map_err(|_| DoorError::Wrong)
+}

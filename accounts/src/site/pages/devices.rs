@@ -1,0 +1,195 @@
+//! Devices: connecting one in a minute, and what there is. A private key never comes here.
+
+use std::{collections::HashSet, sync::Arc};
+
+use askama::Template;
+use axum::{
+    extract::State,
+    http::{HeaderMap, StatusCode, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
+};
+use tacit_keys::{ClientConfig, PresharedKey, PublicKey};
+use tacit_messages::{DeviceId, UnixSeconds};
+use zeroize::Zeroizing;
+
+use super::Done;
+use crate::{
+    Device, DeviceName, RemovedDevice,
+    site::{
+        Entrance, Site,
+        answer::{Answer, Failure, Frame, page, refused, to},
+        fields::Sent,
+        visitor::Visitor,
+        words,
+    },
+};
+
+/// Seconds between keepalives: a device behind NAT stays reachable.
+const KEEPALIVE: u16 = 25;
+
+#[derive(Template)]
+#[template(path = "devices.html")]
+struct DevicesPage<'a> {
+    frame: Frame<'a>,
+    done: Option<&'static str>,
+    problem: Option<String>,
+    name: &'a str,
+    devices: Vec<Line>,
+    limit: u32,
+    has_service: bool,
+}
+
+struct Line {
+    number: u64,
+    name: String,
+    public_key: String,
+    addresses: String,
+    since: String,
+    is_connected: bool,
+}
+
+impl<'a> DevicesPage<'a> {
+    async fn new(site: &'a Site, visitor: &Visitor) -> Result<Self, Failure> {
+        let account = site.store.account(&crate::AccountSelector::Id(visitor.account)).await?;
+        let devices = site.store.devices(visitor.account).await?;
+        let connected: HashSet<DeviceId> =
+            site.store.connected_devices(visitor.account).await?.into_iter().collect();
+        let now = UnixSeconds::now();
+        let line = |device: Device| Line {
+            is_connected: connected.contains(&device.id),
+            number: device.id.0,
+            name: device.name.as_str().to_owned(),
+            public_key: device.public_key.to_string(),
+            addresses: format!("{}, {}", device.tunnel_v4, device.tunnel_v6),
+            since: words::when(device.created_at),
+        };
+        Ok(Self {
+            frame: Frame::new(site, Some(visitor)),
+            done: None,
+            problem: None,
+            name: "",
+            devices: devices.into_iter().map(line).collect(),
+            limit: account.device_limit,
+            has_service: account.service_until.is_none_or(|until| until > now),
+        })
+    }
+}
+
+pub(super) async fn show(
+    State(site): State<Arc<Site>>,
+    visitor: Visitor,
+    Done(done): Done,
+) -> Answer {
+    page(&DevicesPage { done, ..DevicesPage::new(&site, &visitor).await? })
+}
+
+#[derive(Template)]
+#[template(path = "device.html")]
+struct DevicePage<'a> {
+    frame: Frame<'a>,
+    name: &'a str,
+    config: &'a str,
+}
+
+/// Adds a device with the public key that was made elsewhere, and shows its config without the private one. The script
+/// of the page before gets the config alone, and puts the private key in.
+pub(super) async fn add(State(site): State<Arc<Site>>, headers: HeaderMap, sent: Sent) -> Answer {
+    let Sent { visitor, fields } = &sent;
+    let wants_text = headers.get("accept").is_some_and(|kind| kind == "text/plain");
+    let name = fields.trimmed("name");
+    match try_to_add(&site, visitor, name, fields.trimmed("public_key")).await? {
+        Ok(config) if wants_text => Ok(plain(StatusCode::OK, &config)),
+        Ok(config) => {
+            page(&DevicePage { frame: Frame::new(&site, Some(visitor)), name, config: &config })
+        }
+        Err(problem) if wants_text => Ok(plain(StatusCode::UNPROCESSABLE_ENTITY, &problem)),
+        Err(problem) => {
+            let devices = DevicesPage::new(&site, visitor).await?;
+            refused(&DevicesPage { problem: Some(problem), name, ..devices })
+        }
+    }
+}
+
+fn plain(status: StatusCode, text: &str) -> Response {
+    (status, [(CONTENT_TYPE, "text/plain; charset=utf-8")], text.to_owned()).into_response()
+}
+
+async fn try_to_add(
+    site: &Site,
+    visitor: &Visitor,
+    name: &str,
+    public_key: &str,
+) -> Result<Result<Zeroizing<String>, String>, Failure> {
+    let name = match DeviceName::parse(name) {
+        Ok(name) => name,
+        Err(error) => return Ok(Err(words::sentence(&error.to_string()))),
+    };
+    let Ok(public_key) = public_key.parse::<PublicKey>() else {
+        return Ok(Err(words::NO_KEY.to_owned()));
+    };
+    let Some(entrance) = site.surroundings.entrance().await else {
+        return Ok(Err(words::NO_ENTRANCE.to_owned()));
+    };
+    if public_key == entrance.public_key {
+        return Ok(Err(words::OWN_KEY.to_owned()));
+    }
+    let (preshared_key, now) = (PresharedKey::generate(), UnixSeconds::now());
+    let added =
+        site.store.add_device(visitor.account, &name, public_key, &preshared_key, now).await;
+    match added {
+        Ok(device) => Ok(Ok(config(&device, preshared_key, entrance))),
+        Err(error) => words::store(error).map(Err),
+    }
+}
+
+fn config(device: &Device, preshared_key: PresharedKey, entrance: Entrance) -> Zeroizing<String> {
+    let config = ClientConfig {
+        private_key: None,
+        tunnel_v4: device.tunnel_v4,
+        tunnel_v6: device.tunnel_v6,
+        dns: entrance.dns,
+        mtu: Some(entrance.mtu),
+        gateway_public_key: entrance.public_key,
+        preshared_key,
+        endpoint: entrance.endpoint,
+        persistent_keepalive: Some(KEEPALIVE),
+    };
+    config.render()
+}
+
+/// The device of the visitor that a form names.
+async fn named(site: &Site, sent: &Sent) -> Result<Option<Device>, Failure> {
+    let number: Option<u64> = sent.fields.text("device").parse().ok();
+    let devices = site.store.devices(sent.visitor.account).await?;
+    Ok(devices.into_iter().find(|device| Some(device.id.0) == number))
+}
+
+async fn wrong(site: &Site, visitor: &Visitor, problem: String) -> Answer {
+    refused(&DevicesPage { problem: Some(problem), ..DevicesPage::new(site, visitor).await? })
+}
+
+pub(super) async fn rename(State(site): State<Arc<Site>>, sent: Sent) -> Answer {
+    let Some(device) = named(&site, &sent).await? else { return Err(Failure::NotFound) };
+    let name = match DeviceName::parse(sent.fields.trimmed("name")) {
+        Ok(name) => name,
+        Err(error) => {
+            return wrong(&site, &sent.visitor, words::sentence(&error.to_string())).await;
+        }
+    };
+    match site.store.rename_device(device.account, device.id, &name).await {
+        Ok(()) => Ok(to("/devices?done=name")),
+        Err(error) => wrong(&site, &sent.visitor, words::store(error)?).await,
+    }
+}
+
+pub(super) async fn remove(State(site): State<Arc<Site>>, sent: Sent) -> Answer {
+    let Some(device) = named(&site, &sent).await? else { return Err(Failure::NotFound) };
+    match site.store.remove_device(device.account, &device.name, UnixSeconds::now()).await {
+        Ok(id) => {
+            let (tunnel_v4, tunnel_v6) = (device.tunnel_v4, device.tunnel_v6);
+            site.surroundings.disconnect(&[RemovedDevice { id, tunnel_v4, tunnel_v6 }]).await;
+            Ok(to("/devices?done=device"))
+        }
+        Err(error) => wrong(&site, &sent.visitor, words::store(error)?).await,
+    }
+}

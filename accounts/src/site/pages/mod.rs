@@ -1,0 +1,79 @@
+//! The pages, and where each is.
+
+mod account;
+mod consents;
+mod devices;
+mod home;
+mod log_in;
+mod records;
+mod register;
+mod rules;
+mod rules_text;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::{FromRequestParts, State},
+    http::request::Parts,
+    routing::{get, post},
+};
+
+use super::{
+    Site,
+    answer::{Answer, Failure, Frame, page},
+    assets,
+    visitor::Anybody,
+    words,
+};
+
+/// All addresses of the site.
+pub(super) fn router(site: &Arc<Site>) -> Router {
+    Router::new()
+        .route("/", get(home::show))
+        .route("/register", get(register::show).post(register::send))
+        .route("/confirm/{token}", get(register::ask).post(register::confirm))
+        .route("/log-in", get(log_in::show).post(log_in::send))
+        .route("/log-out", post(log_in::leave))
+        .route("/account", get(account::show))
+        .route("/account/code", post(account::redeem))
+        .route("/account/email", post(account::change_email))
+        .route("/account/password", post(account::change_password))
+        .route("/account/cancel", post(account::cancel))
+        .route("/devices", get(devices::show).post(devices::add))
+        .route("/devices/rename", post(devices::rename))
+        .route("/devices/remove", post(devices::remove))
+        .route("/records", get(records::show))
+        .route("/records.json", get(records::download))
+        .route("/consents", get(consents::show).post(consents::give))
+        .route("/consents/withdraw", post(consents::withdraw))
+        .route("/rules", get(rules::list))
+        .route("/rules/{number}", get(rules::show))
+        .route("/contact", get(contact))
+        .route("/assets/{name}", get(assets::show))
+        .fallback(async || Failure::NotFound)
+        .method_not_allowed_fallback(async || Failure::Method)
+        .with_state(Arc::clone(site))
+}
+
+/// What the last step did, as the address of the page that comes after it says. Whatever else stands there means nothing.
+struct Done(Option<&'static str>);
+
+impl<S: Sync> FromRequestParts<S> for Done {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
+        let query = parts.uri.query().unwrap_or_default();
+        Ok(Self(query.strip_prefix("done=").and_then(words::done)))
+    }
+}
+
+#[derive(askama::Template)]
+#[template(path = "contact.html")]
+struct Contact<'a> {
+    frame: Frame<'a>,
+}
+
+async fn contact(State(site): State<Arc<Site>>, Anybody(visitor): Anybody) -> Answer {
+    page(&Contact { frame: Frame::new(&site, visitor.as_ref()) })
+}
