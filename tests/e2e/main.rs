@@ -28,6 +28,7 @@ mod restarts;
 mod seal;
 mod sessions;
 mod several_gateways;
+mod site;
 mod soak;
 mod store;
 mod store_away;

@@ -7,7 +7,9 @@ use std::{
     time::Duration,
 };
 
-use tacit_tests::{Gateway, Lab, RawClient, clock::wait_until, lab::TARGET_V4, target::ECHO_PORT};
+use tacit_tests::{
+    Gateway, Lab, RawClient, Visitor, clock::wait_until, lab::TARGET_V4, target::ECHO_PORT,
+};
 
 const EMAIL: &str = "someone@example.org";
 const DEFAULT: &str = "127.0.0.1:9586";
@@ -44,6 +46,20 @@ fn wait_for_session(lab: &Lab) {
     wait_until("the session to be counted", Duration::from_secs(5), || {
         fetch(lab, DEFAULT, "/metrics").unwrap().contains("\ntacit_sessions 1\n")
     });
+}
+
+#[test]
+fn requests_that_fail_at_the_site_are_counted_and_nothing_else_is_said_of_them() {
+    let lab = Lab::new(0);
+    let gateway = Gateway::start(&lab);
+    let refused = || counter(&fetch(&lab, DEFAULT, "/metrics").unwrap(), "site_requests_refused");
+    assert_eq!(refused(), 0);
+    let mut visitor = Visitor::new(&lab.gateway, &gateway.data_dir().join("site.pem"));
+    for path in ["/", "/a-page-that-there-is-not", "/another"] {
+        visitor.get(path);
+    }
+    assert_eq!(refused(), 2);
+    assert!(!fetch(&lab, DEFAULT, "/metrics").unwrap().contains("a-page"));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //!
 //! Everything happens in namespaces that vanish with the process that made them. [`Lab`] has the map.
 
+pub mod browser;
 pub mod client;
 pub mod clock;
 pub mod config;
@@ -20,6 +21,7 @@ pub mod raw_client;
 pub mod refusal;
 pub mod target;
 pub mod transfer;
+pub mod visitor;
 
 pub use client::{Client, Implementation};
 pub use gateway::Gateway;
@@ -27,3 +29,4 @@ pub use lab::Lab;
 pub use mail_server::MailServer;
 pub use namespace::Namespace;
 pub use raw_client::RawClient;
+pub use visitor::Visitor;

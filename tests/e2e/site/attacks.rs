@@ -1,0 +1,327 @@
+//! What attackers try.
+
+use std::{
+    io::{Read, Write},
+    time::Duration,
+};
+
+use tacit_messages::clock::Instant;
+use tacit_tests::{Gateway, Lab, Visitor, clock::elapsed, visitor::Page};
+
+use super::{EMAIL, PASSWORD, customer, logged_in, start, visitor};
+
+#[test]
+fn form_of_another_site_or_visit_changes_nothing() {
+    let lab = Lab::new(0);
+    let gateway = Gateway::start(&lab);
+    customer(&lab, &gateway, EMAIL);
+    customer(&lab, &gateway, "mallory@example.org");
+    let mut ann = logged_in(&lab, &gateway, EMAIL);
+    let mut mallory = logged_in(&lab, &gateway, "mallory@example.org");
+    let [own, foreign] = [ann.get("/account").token(), mallory.get("/account").token()];
+    let form = |token| [("token", token), ("recipient", "Mallory"), ("password", PASSWORD)];
+
+    for headers in [
+        &[("Sec-Fetch-Site", "cross-site")][..],
+        &[("Sec-Fetch-Site", "same-site")],
+        &[("Sec-Fetch-Site", "none")],
+        &[("Origin", "https://evil.example")],
+        &[("Origin", "null")],
+        &[],
+    ] {
+        let answer = ann.post_with("/consents", headers, &form(&own));
+        assert_eq!(answer.status, 403, "{headers:?}");
+        // Nor can somebody be logged in as somebody else.
+        let log_in = [("email", "mallory@example.org"), ("password", PASSWORD)];
+        let answer = ann.post_with("/log-in", headers, &log_in);
+        assert_eq!((answer.status, answer.header("set-cookie")), (403, None), "{headers:?}");
+    }
+    for token in ["", "x", &foreign] {
+        assert_eq!(ann.post("/consents", &form(token)).status, 403, "{token}");
+        assert_eq!(ann.post("/account/cancel", &form(token)).status, 403);
+        assert_eq!(ann.post("/log-out", &form(token)).status, 403);
+    }
+    for path in ["/account/cancel", "/consents", "/devices/remove", "/log-out"] {
+        let answer = ann.get(path);
+        assert!([200, 404, 405].contains(&answer.status), "{path}");
+    }
+    assert_eq!(gateway.json(&["account", "show", EMAIL])["consents"], serde_json::json!([]));
+    let own_origin = [("Origin", "https://127.0.0.1:8443")];
+    assert_eq!(ann.post_with("/consents", &own_origin, &form(&own)).status, 303);
+    assert_eq!(ann.get("/account").status, 200);
+}
+
+#[test]
+fn customer_cannot_touch_what_is_somebody_elses() {
+    let lab = Lab::new(0);
+    let gateway = Gateway::start(&lab);
+    customer(&lab, &gateway, EMAIL);
+    customer(&lab, &gateway, "mallory@example.org");
+    gateway.add_device(EMAIL, "laptop");
+    let device = gateway.json(&["device", "list", EMAIL])[0]["id"].to_string();
+    let mut ann = logged_in(&lab, &gateway, EMAIL);
+    ann.submit("/consents", "/consents", &[("recipient", "A court"), ("password", PASSWORD)]);
+    let mut mallory = logged_in(&lab, &gateway, "mallory@example.org");
+    let fields = [("device", device.as_str()), ("name", "mine"), ("consent", "1")];
+    for path in ["/devices/remove", "/devices/rename", "/consents/withdraw"] {
+        assert_eq!(mallory.submit("/account", path, &fields).status, 404, "{path}");
+    }
+    assert_eq!(gateway.json(&["device", "list", EMAIL])[0]["name"], "laptop");
+    assert!(!mallory.get("/records.json").body.contains(EMAIL));
+    assert!(gateway.json(&["account", "show", EMAIL])["consents"][0]["withdrawn_at"].is_null());
+}
+
+#[test]
+fn session_that_somebody_else_fixed_is_not_taken() {
+    let lab = Lab::new(0);
+    let gateway = Gateway::start(&lab);
+    customer(&lab, &gateway, EMAIL);
+    customer(&lab, &gateway, "mallory@example.org");
+    let mut mallory = logged_in(&lab, &gateway, "mallory@example.org");
+    let fixed = mallory.cookie.clone();
+    for cookie in
+        [fixed.clone(), Some("__Host-tacit=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA".into())]
+    {
+        let mut ann = visitor(&lab, &gateway);
+        ann.cookie.clone_from(&cookie);
+        ann.log_in(EMAIL, PASSWORD);
+        assert_ne!(ann.cookie, cookie);
+        assert!(ann.get("/account").body.contains(EMAIL));
+        let mut other = visitor(&lab, &gateway);
+        other.cookie = cookie;
+        assert_eq!(other.get("/account").header("location"), Some("/log-in"));
+    }
+    assert_eq!(mallory.get("/account").header("location"), Some("/log-in"));
+    // Two cookies are none.
+    let mut ann = logged_in(&lab, &gateway, EMAIL);
+    let cookie = ann.cookie.take().unwrap();
+    ann.cookie = Some(format!("{cookie}; {}", fixed.unwrap()));
+    assert_eq!(ann.get("/account").header("location"), Some("/log-in"));
+}
+
+#[test]
+fn what_people_write_is_text_wherever_it_is_shown() {
+    const SCRIPT: &str = "<script>alert(1)</script>";
+    const ATTRIBUTE: &str = "\"'><img src=x onerror=alert(1)>";
+    let lab = Lab::new(0);
+    let (gateway, _server) = start(&lab, &[]);
+    let rules = lab.dir().join("rules.md");
+    let text = format!("# Rules {SCRIPT}\n\n- {ATTRIBUTE}\n\n{SCRIPT} {{{{ 1 }}}} {{% raw %}}\n");
+    std::fs::write(&rules, text).unwrap();
+    let today = lab.gateway.sh("date -u +%F");
+    let publish = ["rules", "publish", rules.to_str().unwrap(), "--minor", "--effective"];
+    gateway.text(&[&publish[..], &[today.trim(), "--summary", SCRIPT]].concat());
+    customer(&lab, &gateway, EMAIL);
+    let mut ann = logged_in(&lab, &gateway, EMAIL);
+
+    let mut shown = Vec::new();
+    for text in [SCRIPT, ATTRIBUTE] {
+        let key = gateway.json(&["status"])["public_key"].as_str().unwrap().to_owned();
+        shown.push(ann.submit("/devices", "/devices", &[("name", text), ("public_key", &key)]));
+        shown.push(ann.submit("/devices", "/devices", &[("name", "a"), ("public_key", text)]));
+        let consent = [("recipient", text), ("password", PASSWORD)];
+        ann.submit("/consents", "/consents", &consent);
+        gateway.text(&["device", "add", EMAIL, text]);
+        shown.push(ann.submit("/account", "/account/code", &[("code", text)]));
+        let email = [("email", text), ("password", PASSWORD)];
+        shown.push(ann.submit("/account", "/account/email", &email));
+        shown.push(visitor(&lab, &gateway).post("/log-in", &[("email", text), ("password", text)]));
+        let fields = [("email", text), ("password", text), ("again", text), ("who", text)];
+        shown.push(visitor(&lab, &gateway).post("/register", &fields));
+    }
+    for path in
+        ["/devices", "/records", "/consents", "/rules", "/rules/2", "/account?done=%3Cscript%3E"]
+    {
+        let page = ann.get(path);
+        assert_eq!(page.status, 200, "{path}");
+        shown.push(page);
+    }
+    shown.push(ann.get("/rules/%3Cscript%3E"));
+    shown.push(ann.get("/confirm/%3Cscript%3Ealert(1)%3C%2Fscript%3E"));
+    let escaped = shown.iter().filter(|page| page.body.contains("&#60;")).count();
+    assert!(escaped >= 10, "what was written is not shown at all: {escaped}");
+    for Page { body, .. } in shown {
+        let body = body.to_ascii_lowercase();
+        assert!(!body.contains("<script>") && !body.contains("<img"), "{body}");
+        assert!(!body.contains("onerror=alert(1)>"), "{body}");
+    }
+}
+
+#[test]
+fn addresses_lead_nowhere_else() {
+    let lab = Lab::new(0);
+    let gateway = Gateway::start(&lab);
+    customer(&lab, &gateway, EMAIL);
+    let mut ann = visitor(&lab, &gateway);
+    for path in [
+        "/assets/../Cargo.toml",
+        "/assets/..%2f..%2fetc%2fpasswd",
+        "/assets/%2e%2e/%2e%2e/etc/passwd",
+        "/../../../etc/passwd",
+        "//etc/passwd",
+        "/assets/style.css%00",
+        "/rules/../../etc/passwd",
+        "/%ff%fe",
+    ] {
+        let answer = ann.get(path);
+        assert!([400, 404].contains(&answer.status), "{path}: {}", answer.status);
+        assert!(!answer.body.contains("root:"), "{path}");
+    }
+    let log_in = format!("email={EMAIL}&password={PASSWORD}");
+    for path in ["/log-in?next=https://evil.example/", "/log-in?return=//evil.example"] {
+        let headers = [
+            ("Sec-Fetch-Site", "same-origin"),
+            ("Content-Type", "application/x-www-form-urlencoded"),
+        ];
+        let answer = ann.request("POST", path, &headers, &log_in);
+        assert_eq!(answer.header("location"), Some("/account"), "{path}");
+    }
+    let evil = "GET /account HTTP/1.1\r\nHost: evil.example\r\nX-Forwarded-Host: evil.example\r\n\
+                Connection: close\r\n\r\n";
+    let answer = visitor(&lab, &gateway).say(evil.as_bytes()).unwrap();
+    assert_eq!(answer.header("location"), Some("/log-in"));
+    assert!(!answer.body.contains("evil"));
+    // A header cannot be written by what is sent.
+    let answer = ann.get("/account?done=code%0d%0aSet-Cookie:%20a=b");
+    assert_eq!(answer.header("set-cookie"), None);
+}
+
+#[test]
+fn malformed_and_oversized_requests_are_refused_and_the_site_goes_on() {
+    let lab = Lab::new(0);
+    let gateway = Gateway::start(&lab);
+    let mut ann = visitor(&lab, &gateway);
+    let form = "Sec-Fetch-Site: same-origin\r\nContent-Type: application/x-www-form-urlencoded\r\n";
+    let post = format!("POST /log-in HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{form}");
+    let large = "a".repeat(20_000);
+    let many: String = (0..200).map(|n| format!("X-{n}: y\r\n")).collect();
+    let smuggled = "GET /records HTTP/1.1\r\nHost: x\r\n\r\n";
+    let refused: Vec<(&str, String, &[u16])> = vec![
+        ("a body larger than announced forms", format!("{post}Content-Length: 20000\r\n\r\n{large}"), &[413]),
+        ("a body without an end", format!("{post}Transfer-Encoding: chunked\r\n\r\n4e20\r\n{large}\r\n0\r\n\r\n"), &[413]),
+        ("a huge length", format!("{post}Content-Length: 99999999999999\r\n\r\n"), &[413]),
+        ("no length that is one", format!("{post}Content-Length: -1\r\n\r\n"), &[400]),
+        ("two lengths", format!("{post}Content-Length: 1\r\nContent-Length: 2\r\n\r\na"), &[400]),
+        ("a length and chunks", format!("{post}Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{smuggled}"), &[400, 422]),
+        ("another coding", format!("{post}Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n{smuggled}"), &[400]),
+        ("a long head", format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", large.repeat(2)), &[400, 431]),
+        ("many headers", format!("GET / HTTP/1.1\r\nHost: x\r\n{many}\r\n"), &[400, 431]),
+        ("a blank before a colon", "GET / HTTP/1.1\r\nHost : x\r\n\r\n".into(), &[400]),
+        ("no HTTP", "hello\r\n\r\n".into(), &[400]),
+        ("another method", "DELETE /account HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".into(), &[405]),
+        ("TRACE", "TRACE / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".into(), &[405]),
+        ("JSON", "POST /log-in HTTP/1.1\r\nHost: x\r\nConnection: close\r\nSec-Fetch-Site: same-origin\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}".into(), &[400]),
+    ];
+    for (what, request, statuses) in refused {
+        let answer = ann.say(request.as_bytes());
+        let status = answer.as_ref().map(|answer| answer.status);
+        assert!(status.is_none_or(|status| statuses.contains(&status)), "{what}: {answer:?}");
+        let answers = answer.map_or(0, |answer| answer.body.matches("HTTP/1.1 ").count());
+        assert_eq!(answers, 0, "{what}: a second request was answered");
+        assert_eq!(ann.get("/").status, 200, "{what}");
+    }
+}
+
+#[test]
+fn visitors_who_hold_connections_keep_nobody_out() {
+    let lab = Lab::new(1);
+    let site = "198.51.100.1:8443";
+    let gateway = Gateway::start_with(&lab, &["--site", "0.0.0.0:8443"]);
+    let certificate = gateway.data_dir().join("site.pem");
+    let attacker = Visitor::at(site.parse().unwrap(), &lab.clients[0], &certificate);
+    let mut held: Vec<_> = (0..1000).map(|_| attacker.connect()).collect();
+    for stream in &mut held {
+        let _ = stream.write_all(b"\x16");
+    }
+    // Some that have got through the handshake, and send a head byte by byte.
+    let mut slow: Vec<_> = (0..20).filter_map(|_| attacker.connect_tls().ok()).collect();
+    for connection in &mut slow {
+        let _ = connection.write_all(b"GET / HTTP/1.1\r\nHost:");
+    }
+    let mut ann = Visitor::at("127.0.0.1:8443".parse().unwrap(), &lab.gateway, &certificate);
+    let began = Instant::now();
+    for _ in 0..20 {
+        assert_eq!(ann.get("/").status, 200);
+    }
+    assert!(elapsed(began) < Duration::from_secs(5), "{:?}", elapsed(began));
+    // The handshakes that do not come are given up.
+    let mut first = held.remove(0);
+    first.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
+    assert!(
+        !matches!(first.read(&mut [0; 64]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+    );
+    drop(held);
+}
+
+/// The time that a log-in takes.
+fn time_of(visitor: &mut Visitor<'_>, email: &str) -> (Duration, Page) {
+    let began = Instant::now();
+    let answer = visitor.log_in(email, "not-the-password");
+    (elapsed(began), answer)
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times[times.len() / 2]
+}
+
+#[test]
+fn nobody_learns_who_is_a_customer() {
+    let lab = Lab::new(0);
+    let (gateway, server) = start(&lab, &[]);
+    for number in 0..3 {
+        customer(&lab, &gateway, &format!("c{number}@example.org"));
+    }
+    let mut eve = visitor(&lab, &gateway);
+    let (mut known, mut unknown) = (Vec::new(), Vec::new());
+    for number in 0..12 {
+        let (time, is) = time_of(&mut eve, &format!("c{}@example.org", number % 3));
+        known.push(time);
+        let (time, is_not) = time_of(&mut eve, &format!("n{}@example.org", number % 3));
+        unknown.push(time);
+        let plain = |page: &Page, kind: char| {
+            page.body.replace(&format!("{kind}{}@example.org", number % 3), "?")
+        };
+        let (one, other) = (plain(&is, 'c'), plain(&is_not, 'n'));
+        assert_eq!((is.status, one), (is_not.status, other));
+    }
+    let (known, unknown) = (median(known), median(unknown));
+    let ratio = known.as_secs_f64() / unknown.as_secs_f64();
+    assert!((0.7..1.4).contains(&ratio), "{known:?} for customers, {unknown:?} for others");
+
+    let form = |email| {
+        let rest = [("again", PASSWORD), ("who", "of-age"), ("rules", "accepted")];
+        [&[("email", email), ("password", PASSWORD)], &rest[..]].concat()
+    };
+    let [is, is_not] = ["c1@example.org", "n1@example.org"].map(|email| {
+        let answer = eve.post("/register", &form(email));
+        (answer.status, answer.body)
+    });
+    assert_eq!(is, is_not);
+    let told = super::letter(&server, "c1@example.org", 2);
+    assert!(!told.text.contains("/confirm/"), "{}", told.text);
+}
+
+#[test]
+fn guessing_and_mass_registration_are_slowed_down() {
+    let lab = Lab::new(0);
+    let (gateway, _server) = start(&lab, &[]);
+    customer(&lab, &gateway, EMAIL);
+    let mut eve = visitor(&lab, &gateway);
+    let guesses: Vec<Page> = (0..8).map(|n| eve.log_in(EMAIL, &format!("guess-{n}"))).collect();
+    assert!(guesses[4].body.contains("is wrong"), "{}", guesses[4].body);
+    assert!(guesses[7].body.contains("Too many tries"), "{}", guesses[7].body);
+    // Not even the right one is let in now.
+    assert_eq!(eve.log_in(EMAIL, PASSWORD).status, 422);
+
+    let register = |eve: &mut Visitor<'_>, n: usize| {
+        let email = format!("many{n}@example.org");
+        let rest = [("again", PASSWORD), ("who", "of-age"), ("rules", "accepted")];
+        eve.post(
+            "/register",
+            &[&[("email", email.as_str()), ("password", PASSWORD)], &rest[..]].concat(),
+        )
+    };
+    let taken = (0..14).filter(|n| register(&mut eve, *n).status == 200).count();
+    assert!((8..=12).contains(&taken), "{taken} registrations");
+}

@@ -1,0 +1,264 @@
+//! The site in a real browser: making keys there, what is sent, what stays, and how the pages look.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use tacit_tests::{
+    Client, Gateway, Implementation, Lab, MailServer, browser::Browser, clock::wait_until,
+    config::Config, gateway::target_dir, lab::TARGET_V4, target::WEB_PORT,
+};
+use tokio::net::TcpListener;
+use tokio_rustls::{
+    TlsAcceptor, TlsConnector,
+    rustls::{
+        ServerConfig,
+        crypto::ring,
+        pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+    },
+};
+
+use super::{EMAIL, PASSWORD, letter, link, start, visitor};
+
+/// What a proxy between browser and site read after TLS.
+type Wire = Arc<Mutex<Vec<u8>>>;
+
+/// Starts a proxy in the gateway's network that ends the browser's TLS, keeps what the browser says, and passes it on.
+fn proxy(lab: &Lab, gateway: &Gateway<'_>) -> (String, Wire) {
+    let pem = fs::read(gateway.data_dir().join("site.pem")).unwrap();
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&pem).flatten().collect();
+    let server = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, PrivateKeyDer::from_pem_slice(&pem).unwrap())
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(server));
+    let connector = TlsConnector::from(visitor(lab, gateway).tls());
+    let listener = lab.gateway.within(|| std::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let wire = Wire::default();
+    let seen = Arc::clone(&wire);
+    lab.gateway.background(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async move {
+            let listener = TcpListener::from_std(listener).unwrap();
+            while let Ok((stream, _)) = listener.accept().await {
+                let (acceptor, connector) = (acceptor.clone(), connector.clone());
+                tokio::spawn(pass_on(stream, acceptor, connector, Arc::clone(&seen)));
+            }
+        });
+    });
+    (url, wire)
+}
+
+async fn pass_on(
+    stream: tokio::net::TcpStream,
+    acceptor: TlsAcceptor,
+    connector: TlsConnector,
+    seen: Wire,
+) -> std::io::Result<()> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let (mut from, mut to) = tokio::io::split(acceptor.accept(stream).await?);
+    let site = tokio::net::TcpStream::connect(tacit_tests::visitor::SITE).await?;
+    let name = ServerName::from(std::net::IpAddr::from([127, 0, 0, 1]));
+    let (mut answers, mut site) = tokio::io::split(connector.connect(name, site).await?);
+    tokio::spawn(async move {
+        let _ = tokio::io::copy(&mut answers, &mut to).await;
+        let _ = to.shutdown().await;
+    });
+    let mut buffer = vec![0; 16 * 1024];
+    loop {
+        let count = from.read(&mut buffer).await?;
+        if count == 0 {
+            return site.shutdown().await;
+        }
+        seen.lock().unwrap().extend(&buffer[..count]);
+        site.write_all(&buffer[..count]).await?;
+        site.flush().await?;
+    }
+}
+
+fn register(browser: &Browser<'_>, url: &str, server: &MailServer<'_>) {
+    browser.go(&format!("{url}/register"));
+    browser.fill("#email", EMAIL);
+    browser.fill("#password", PASSWORD);
+    browser.fill("#again", PASSWORD);
+    browser.press("input[value=of-age]");
+    browser.press("input[name=rules]");
+    browser.press("main button");
+    browser.wait_for_text("A letter is on its way");
+    browser.go(&format!("{url}{}", link(&letter(server, EMAIL, 1))));
+    browser.press("main button");
+    browser.wait_for_text("Your account is there");
+}
+
+fn log_in(browser: &Browser<'_>, url: &str) {
+    browser.go(&format!("{url}/log-in"));
+    browser.fill("#email", EMAIL);
+    browser.fill("#password", PASSWORD);
+    browser.press("main button");
+    browser.wait_for_text("Your account");
+}
+
+/// The forms in which a key could be sent.
+fn forms_of(key: &[u8; 32]) -> Vec<Vec<u8>> {
+    let base64 = STANDARD.encode(key);
+    let bare = base64.trim_end_matches('=');
+    let url_safe = bare.replace('+', "-").replace('/', "_");
+    let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+    let percent = bare.replace('+', "%2B").replace('/', "%2F");
+    [bare, &url_safe, &hex, &percent]
+        .into_iter()
+        .map(|form| form.as_bytes().to_vec())
+        .chain([key.to_vec()])
+        .collect()
+}
+
+#[test]
+fn device_connects_with_a_key_that_never_left_the_browser() {
+    let lab = Lab::new(1);
+    let (gateway, server) = start(&lab, &[]);
+    let (url, wire) = proxy(&lab, &gateway);
+    let profile = lab.dir().join("profile");
+    let browser = Browser::open(&lab.gateway, &profile);
+    register(&browser, &url, &server);
+    gateway.text(&["account", "grant", EMAIL, "--days", "30"]);
+    log_in(&browser, &url);
+
+    browser.go(&format!("{url}/devices"));
+    browser.fill("#name", "Ann's phone");
+    browser.press("#make-keys");
+    browser.wait_for_text("Your config");
+    let text = browser.text("#config");
+    let config = Config::parse(&text);
+    let public = gateway.json(&["device", "list", EMAIL])[0]["public_key"].clone();
+    let secret = x25519_dalek::StaticSecret::from(config.private_key);
+    let made = STANDARD.encode(x25519_dalek::PublicKey::from(&secret).as_bytes());
+    assert_eq!(public, made.as_str());
+    assert_eq!(browser.run("return document.querySelector('#save').download"), "Ann-s-phone.conf");
+    let file = "return document.querySelector('#save').href.startsWith('blob:')";
+    assert_eq!(browser.run(file), true);
+    let drawn = lab.dir().join("qr.png");
+    browser.look(500, 900, "light");
+    browser.picture(&drawn, 3);
+    assert_eq!(read_qr(&drawn).trim_end(), text.trim_end());
+
+    // The key is public in the request, and private nowhere.
+    let seen = wire.lock().unwrap().clone();
+    let is_sent = |form: &[u8]| memchr::memmem::find(&seen, form).is_some();
+    let public_forms = forms_of(x25519_dalek::PublicKey::from(&secret).as_bytes());
+    assert!(public_forms.iter().any(|form| is_sent(form)), "the proxy saw nothing");
+    assert!(!forms_of(&config.private_key).iter().any(|form| is_sent(form)), "the key was sent");
+
+    let client = Client::up(&lab.clients[0], Implementation::WireguardGo, &config);
+    assert!(load(&lab).starts_with("HTTP/1."), "no page comes through the tunnel");
+    gateway.wait_for_sessions(EMAIL, 1);
+    browser.go(&format!("{url}/records"));
+    browser.wait_for_text("192.0.2.2");
+    browser.go(&format!("{url}/devices"));
+    browser.wait_for_text("Connected now");
+    take_pictures(&browser, &url);
+
+    browser.go(&format!("{url}/account"));
+    browser.press("details:last-of-type summary");
+    browser.fill("#cancel-password", PASSWORD);
+    browser.press("input[name=sure]");
+    browser.press("button.danger");
+    browser.wait_for_text("Your account is cancelled");
+    wait_until("the end of the session", Duration::from_secs(2), || {
+        !gateway.json(&["session", "list", "1"])[0]["ended_at"].is_null()
+    });
+    drop(client);
+}
+
+/// Loads a page through the client's tunnel.
+fn load(lab: &Lab) -> String {
+    lab.clients[0].within(|| {
+        let mut stream = std::net::TcpStream::connect((TARGET_V4, WEB_PORT)).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer);
+        answer
+    })
+}
+
+/// What the QR code in a picture says.
+fn read_qr(picture: &Path) -> String {
+    let decoder = png::Decoder::new(std::io::BufReader::new(fs::File::open(picture).unwrap()));
+    let mut reader = decoder.read_info().unwrap();
+    let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+    let info = reader.next_frame(&mut pixels).unwrap();
+    let samples = info.color_type.samples();
+    let (width, height) = (info.width as usize, info.height as usize);
+    let mut image = rqrr::PreparedImage::prepare_from_greyscale(width, height, |x, y| {
+        pixels[(y * width + x) * samples]
+    });
+    let grids = image.detect_grids();
+    grids.first().expect("a QR code in the picture").decode().unwrap().1
+}
+
+/// Pictures of every page, on a telephone and on a desk, light and dark, for people to look at.
+fn take_pictures(browser: &Browser<'_>, url: &str) {
+    let dir = target_dir().join("site-shots");
+    fs::create_dir_all(&dir).unwrap();
+    let pages = [
+        "/",
+        "/register",
+        "/log-in",
+        "/account",
+        "/devices",
+        "/records",
+        "/consents",
+        "/rules",
+        "/rules/1",
+        "/contact",
+        "/confirm/x",
+        "/nothing",
+    ];
+    for (form, width, height) in [("phone", 390, 844), ("desktop", 1280, 900)] {
+        for scheme in ["light", "dark"] {
+            browser.look(width, height, scheme);
+            for page in pages {
+                browser.go(&format!("{url}{page}"));
+                let wide = browser.run("return document.documentElement.scrollWidth > innerWidth");
+                assert_eq!(wide, false, "{page} is wider than a {form}");
+                let name = page.trim_matches('/').replace('/', "-");
+                let name = if name.is_empty() { "home".to_owned() } else { name };
+                browser.picture(&dir.join(format!("{name}-{form}-{scheme}.png")), 1);
+            }
+        }
+    }
+}
+
+#[test]
+fn clause_6_browser_keeps_nothing_when_it_closes() {
+    let lab = Lab::new(0);
+    let (gateway, _server) = start(&lab, &[]);
+    super::customer(&lab, &gateway, EMAIL);
+    let profile = lab.dir().join("profile");
+    let url = format!("https://{}", tacit_tests::visitor::SITE);
+    let browser = Browser::open(&lab.gateway, &profile);
+    log_in(&browser, &url);
+    let cookies = browser.cookies();
+    assert_eq!(cookies.len(), 1, "{cookies:?}");
+    assert!(cookies[0]["expiry"].is_null(), "{cookies:?}");
+    let storage = "return [localStorage.length, sessionStorage.length, document.cookie]";
+    assert_eq!(browser.run(storage), serde_json::json!([0, 0, ""]));
+    browser.close();
+
+    let browser = Browser::open(&lab.gateway, &profile);
+    browser.go(&format!("{url}/account"));
+    assert_eq!(browser.path(), "/log-in");
+    assert_eq!(browser.cookies().len(), 0);
+    assert_eq!(browser.run(storage), serde_json::json!([0, 0, ""]));
+    browser.close();
+}
