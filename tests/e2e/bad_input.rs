@@ -261,7 +261,7 @@ fn helped() -> BTreeMap<String, Vec<String>> {
             below
                 .iter()
                 .filter(|word| *word != "help")
-                .map(|word| [&words[..], &[word.clone()]].concat()),
+                .map(|word| [&words[..], std::slice::from_ref(word)].concat()),
         );
         if below.is_empty() {
             let options = section(&help, "Options:").filter_map(option_with_value);

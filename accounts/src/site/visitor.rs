@@ -98,7 +98,8 @@ fn cookie(headers: &HeaderMap) -> Option<Token> {
     let mut values = lines
         .flat_map(|line| line.split(';'))
         .filter_map(|pair| pair.trim().split_once('='))
-        .filter_map(|(name, value)| (name == COOKIE_NAME).then(|| Token::from(value)));
+        .filter(|(name, _)| *name == COOKIE_NAME)
+        .map(|(_, value)| Token::from(value));
     let cookie = values.next()?;
     // A second one was put there by somebody else.
     values.next().is_none().then_some(cookie)

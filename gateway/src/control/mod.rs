@@ -405,9 +405,8 @@ impl Running {
         ending.abort();
         posting.iter().for_each(JoinHandle::abort);
         supervisor.hearing.sessions.finish(STOP_PATIENCE).await;
-        match timeout(STOP_PATIENCE, store.alive(UnixSeconds::now())).await {
-            Ok(Err(error)) => log::alive_not_written(&error),
-            _ => {}
+        if let Ok(Err(error)) = timeout(STOP_PATIENCE, store.alive(UnixSeconds::now())).await {
+            log::alive_not_written(&error);
         }
         let gone = supervisor.hearing.departures.lock().take_all();
         if timeout(STOP_PATIENCE, connections::forget(store, &HashMap::new(), &gone)).await.is_err()

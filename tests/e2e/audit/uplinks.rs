@@ -3,7 +3,7 @@ use tacit_tests::{
     lab::{GATEWAY_V4, TARGET_V4},
 };
 
-use super::{Audited, plants};
+use super::Audited;
 
 /// Puts the uplink below another interface, which takes its address and its way out over.
 fn put_below(lab: &Lab, above: &str, make: &str) {
@@ -22,7 +22,7 @@ fn whoever_watches_a_port_of_the_bridge_that_leads_out_is_seen() {
     put_below(&lab, "br0", "ip link add br0 type bridge; ip link set uplink master br0");
     let audited = Audited::start(&lab);
     for interface in ["uplink", "br0"] {
-        watcher_is_seen(&lab, &audited, interface);
+        watcher_is_seen(&audited, interface);
     }
     audited.sees_lines(
         "interface-mirrors",
@@ -37,7 +37,7 @@ fn whoever_watches_the_card_below_the_uplink_is_seen() {
     put_below(&lab, "mv0", "ip link add link uplink name mv0 type macvlan mode private");
     let audited = Audited::start(&lab);
     for interface in ["uplink", "mv0"] {
-        watcher_is_seen(&lab, &audited, interface);
+        watcher_is_seen(&audited, interface);
     }
     audited.sees_lines(
         "interface-mirrors",
@@ -46,7 +46,7 @@ fn whoever_watches_the_card_below_the_uplink_is_seen() {
     );
 }
 
-fn watcher_is_seen(lab: &Lab, audited: &Audited<'_>, interface: &str) {
+fn watcher_is_seen(audited: &Audited<'_>, interface: &str) {
     audited.sees_who_watches(interface);
     audited.sees_lines(
         "kernel-packet-log",
