@@ -12,7 +12,7 @@ CREATE TABLE gateways (
 
 INSERT INTO gateways (id, name, last_alive_at) SELECT 1, 'gateway', last_alive_at FROM gateway;
 
-ALTER TABLE gateways ALTER COLUMN id RESTART WITH 2;
+SELECT setval(pg_get_serial_sequence('gateways', 'id'), 1);
 
 ALTER TABLE gateway DROP COLUMN last_alive_at;
 

@@ -84,6 +84,7 @@ const PERSONAL: &[(&str, Shown)] = &[
     ("devices.created_at", At("/devices/0/key_since")),
     ("rotated_devices.former_id", NUMBER),
     ("rotated_devices.device_id", NUMBER),
+    ("sessions.gateway_id", Not("numbers a gateway, until it has said when the session ended")),
     ("sessions.id", NUMBER),
     ("sessions.account_id", REFERENCE),
     ("sessions.device_id", At("/sessions/0/device")),
@@ -103,6 +104,7 @@ const PERSONAL: &[(&str, Shown)] = &[
     ("letters.state", At("/rules/0/letter_sent_at")),
     ("letters.state_since", At("/rules/0/letter_sent_at")),
     ("letters.due_at", WAITS),
+    ("letters.gateway_id", WAITS),
     ("letters.attempts", WAITS),
     ("letters.reply_code", WAITS),
 ];
