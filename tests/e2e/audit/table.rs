@@ -93,12 +93,20 @@ const PLANTS: &[(&str, &[&str])] = &[
     ("restarted::process_that_is_not_the_gateways_own_is_seen", &["gateway-processes"]),
 ];
 
-/// The body of a test; none if there is no such test.
-fn body(test: &str) -> Option<&'static str> {
+/// What several tests plant.
+const SHARED: &str = "sees_who_watches";
+
+/// The body of a test, with what it shares with others; none if there is no such test.
+fn body(test: &str) -> Option<String> {
     let (file, name) = test.split_once("::")?;
     let text = FILES.iter().find(|(other, _)| *other == file)?.1;
     let (_, rest) = text.split_once(&format!("#[test]\nfn {name}() {{\n"))?;
-    Some(rest.split_once("\n}\n")?.0)
+    let own = rest.split_once("\n}\n")?.0;
+    if !own.contains(&format!("audited.{SHARED}(")) {
+        return Some(own.to_owned());
+    }
+    let (_, rest) = include_str!("mod.rs").split_once(&format!("fn {SHARED}("))?;
+    Some(format!("{own}{}", rest.split_once("\n    }\n")?.0))
 }
 
 #[test]
