@@ -1,4 +1,4 @@
-//! Measures Tacit: beside other userspace WireGuard servers, with many devices, and under a flood of handshakes.
+//! Measures Tacit: beside other userspace WireGuard servers, with many devices, under a flood of handshakes, and two builds in turn.
 
 mod loads;
 mod peers;
@@ -11,7 +11,7 @@ mod verbs;
 use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
 
-use crate::verbs::{compare, flood, scale};
+use crate::verbs::{compare, flood, pair, scale};
 
 #[derive(Parser)]
 #[command(name = "tacit-benches", about = "Measures Tacit, alone and beside other servers")]
@@ -38,6 +38,14 @@ enum Verb {
     ///
     /// Needs root and `cargo build --release -p tacit`. Writes a table and JSON to target/flood/.
     Flood(flood::Options),
+    /// Measures two builds of Tacit in short turns, or what the seal costs one.
+    ///
+    /// Needs root. Writes a table and JSON to target/pair/.
+    #[command(after_help = "Examples:\n  \
+        cargo run --release -p tacit-benches -- pair target/release/tacit ./tacit-before\n  \
+        cargo build --release -p tacit --features unsealed && mv target/release/tacit ./tacit-unsealed\n  \
+        cargo run --release -p tacit-benches -- pair ./tacit-unsealed")]
+    Pair(pair::Options),
 }
 
 fn main() -> Result<()> {
@@ -50,5 +58,6 @@ fn main() -> Result<()> {
         Verb::Compare(options) => compare::run(&options),
         Verb::Scale(options) => scale::run(&options),
         Verb::Flood(options) => flood::run(&options),
+        Verb::Pair(options) => pair::run(&options),
     }
 }

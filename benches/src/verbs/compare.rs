@@ -1,9 +1,6 @@
 //! The side-by-side benchmark: the same loads through every server, in turn, round by round.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::Path, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -37,9 +34,6 @@ pub(crate) struct Options {
     /// Another build of Tacit: its name and the program
     #[arg(long, value_name = "NAME=PROGRAM")]
     tacit: Vec<String>,
-    /// A build with `--features unsealed`, as it is and without its seal: what the seal costs
-    #[arg(long, value_name = "PROGRAM")]
-    seal: Option<PathBuf>,
     /// Only these servers, by name
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
@@ -94,7 +88,6 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         .then(|| Subject::tacit("tacit", program()))
         .into_iter()
         .chain(other_builds(&options.tacit)?)
-        .chain(options.seal.as_deref().map(sealed_and_unsealed).into_iter().flatten())
         .chain(peers(&options.peer, is_wanted)?)
         .collect();
     ensure!(!subjects.is_empty(), "--only names none of the servers");
@@ -129,12 +122,6 @@ fn other_builds(given: &[String]) -> Result<Vec<Subject>> {
         Ok(Subject::tacit(name, program.into()))
     };
     given.iter().map(build).collect()
-}
-
-/// One program with and without its seal, so that nothing else differs.
-fn sealed_and_unsealed(program: &Path) -> [Subject; 2] {
-    let subject = |name| Subject::tacit(name, program.to_path_buf());
-    [subject("sealed"), subject("unsealed").with_variable("TACIT_UNSEALED", "1")]
 }
 
 fn measure(

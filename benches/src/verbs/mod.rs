@@ -2,4 +2,5 @@
 
 pub(crate) mod compare;
 pub(crate) mod flood;
+pub(crate) mod pair;
 pub(crate) mod scale;
