@@ -42,12 +42,13 @@
     try {
       const keys = await makeKeys();
       const fields = new URLSearchParams({ token: form.elements.token.value, name: name.value, public_key: keys.publicKey });
+      if (byId("gateway")) fields.set("gateway", byId("gateway").value);
       const answer = await fetch("/devices", { method: "POST", body: fields, headers: { accept: "text/plain" }, redirect: "error" });
       const text = await answer.text();
       if (answer.ok) show(text.replace(PLACE, () => "PrivateKey = " + keys.privateKey), name.value.trim());
-      else complain(answer.status === 422 ? text : "That did not work. Load this page again.");
+      else complain(answer.status === 422 ? text : byId("trouble").dataset.failed);
     } catch {
-      complain("That did not work. Load this page again, or paste a public key.");
+      complain(byId("trouble").dataset.failed);
     } finally {
       button.disabled = false;
     }

@@ -18,7 +18,10 @@ use figment::{
 };
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
-use tacit_accounts::post::{Contact, Sender, SiteUrl};
+use tacit_accounts::{
+    Region,
+    post::{Contact, Sender, SiteUrl},
+};
 use tracing::Level;
 
 use crate::{
@@ -161,6 +164,11 @@ pub(crate) struct Overrides {
     #[arg(long, env = "TACIT_ENDPOINT", value_name = "HOST[:PORT]")]
     #[serde(skip_serializing_if = "Option::is_none")]
     endpoint: Option<Endpoint>,
+
+    /// Where this gateway is, such as Frankfurt, for customers who choose among several [default: its endpoint alone].
+    #[arg(long, env = "TACIT_REGION", value_name = "PLACE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    region: Option<Region>,
 
     /// IPv4 network of the tunnel [default: the first free of 10.66.0.0/16 to 10.73.0.0/16, then kept].
     #[arg(long, env = "TACIT_TUNNEL_V4", value_name = "NET")]
@@ -410,6 +418,8 @@ pub(crate) struct Settings {
     pub(crate) listen: Vec<SocketAddr>,
     /// What client configs name, if the operator said so.
     pub(crate) endpoint: Option<Endpoint>,
+    /// Where customers read that the gateway is, if the operator said so.
+    pub(crate) region: Option<Region>,
     /// IPv4 network of the tunnel, if the operator said so.
     pub(crate) tunnel_v4: Option<Ipv4Net>,
     /// IPv6 network of the tunnel, if the operator said so.
@@ -484,6 +494,7 @@ impl Default for Settings {
                 (Ipv6Addr::UNSPECIFIED, 51820).into(),
             ],
             endpoint: None,
+            region: None,
             tunnel_v4: None,
             tunnel_v6: None,
             mtu: 1420,
@@ -742,6 +753,7 @@ mod tests {
             "mail-server = \"mail.example.org\"\nmail-tls = \"none\"\nmail-from = \"vpn@example.org\"\n\
              contact = \"help@example.org\"\nsite-url = \"https://example.org\"",
             "database-password-file = \"/x\"",
+            "region = \"\\u0007\"",
             "site = \"443\"",
             "site-key = \"/x\"",
         ];

@@ -23,14 +23,14 @@ const FAR: &str = "far@example.org";
 const RATE: u64 = 2_000_000;
 
 /// Two networks with a client each, and a server that a gateway in either can reach.
-struct Scene {
-    near: Lab,
-    far: Lab,
-    server: Postgres<'static>,
+pub(crate) struct Scene {
+    pub(crate) near: Lab,
+    pub(crate) far: Lab,
+    pub(crate) server: Postgres<'static>,
 }
 
 impl Scene {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (near, far) = (Lab::new(1), Lab::new(1));
         let server = Postgres::start(&near.dir().join("postgres"), None);
         server.create("tacit");
@@ -39,14 +39,27 @@ impl Scene {
 
     /// A gateway in each network.
     fn gateways(&self, flags: &[&str]) -> (Gateway<'_>, Gateway<'_>) {
+        self.gateways_with(flags, flags)
+    }
+
+    /// A gateway in each network, each with flags of its own.
+    pub(crate) fn gateways_with(
+        &self,
+        of_near: &[&str],
+        of_far: &[&str],
+    ) -> (Gateway<'_>, Gateway<'_>) {
         let url = self.server.url("tacit");
-        let flags = |name| [&["--database", &url, "--gateway-name", name], flags].concat();
-        let near = Gateway::start_with(&self.near, &flags("near"));
-        let mut far = Gateway::stopped(&self.far, "gateway", &flags("far"));
+        let near = Gateway::start_with(&self.near, &of_shared(&url, "near", of_near));
+        let mut far = Gateway::stopped(&self.far, "gateway", &of_shared(&url, "far", of_far));
         fs::copy(near.data_dir().join("data.key"), far.data_dir().join("data.key")).unwrap();
         far.run();
         (near, far)
     }
+}
+
+/// The flags of a gateway that shares a database.
+fn of_shared<'a>(url: &'a str, name: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    [&["--database", url, "--gateway-name", name], more].concat()
 }
 
 /// A real client of a gateway's own customer.

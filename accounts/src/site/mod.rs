@@ -7,6 +7,7 @@
 mod answer;
 mod assets;
 mod certificate;
+mod choice;
 mod errors;
 mod fields;
 mod gate;
@@ -34,7 +35,7 @@ pub use self::{
     errors::Errors,
     redirect::redirect,
     server::serve,
-    surroundings::{Doing, Entrance, Surroundings},
+    surroundings::{Doing, Surroundings},
 };
 use self::{places::Places, visits::Visits};
 use crate::{Door, Store, post::Contact};

@@ -1,26 +1,11 @@
 //! What the site asks of the gateway around it.
 
-use std::{fmt, future::Future, net::IpAddr, pin::Pin};
+use std::{fmt, future::Future, pin::Pin};
 
-use tacit_keys::PublicKey;
-
-use crate::{RemovedDevice, StoreError};
+use crate::{Entrance, RemovedDevice, StoreError};
 
 /// Something that is being done.
 pub type Doing<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
-/// What a device's config says of the gateway.
-#[derive(Clone, Debug)]
-pub struct Entrance {
-    /// The gateway's key.
-    pub public_key: PublicKey,
-    /// Where it is reached, as `host:port`.
-    pub endpoint: String,
-    /// Name servers to use while connected.
-    pub dns: Vec<IpAddr>,
-    /// MTU of the tunnel in bytes.
-    pub mtu: u16,
-}
 
 /// The gateway, as far as the site knows it.
 pub trait Surroundings: fmt::Debug + Send + Sync + 'static {

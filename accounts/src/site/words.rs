@@ -1,4 +1,9 @@
-//! What the site says besides its pages, in one place. The pages themselves are in `accounts/templates`.
+//! What the site says besides its pages.
+//!
+//! All of the site's English is in three places: the pages in `accounts/templates`, what depends on what happened here,
+//! and, for an address, a name, a password or a code that is wrong, the messages of those errors. The scripts have no words
+//! of their own. Another language is another set of the first two, with words of its own in place of the third; there
+//! is none yet, and so nothing that chooses one.
 
 use std::time::Duration;
 
@@ -71,11 +76,12 @@ pub(super) const RULES_ARE_MISSING: &str =
     "There is no account without accepting the privacy rules.";
 pub(super) const PASSWORDS_DIFFER: &str = "The two passwords are not the same.";
 pub(super) const NOT_SURE: &str = "Tick the box to say that you are sure.";
-pub(super) const OWN_KEY: &str =
-    "This is the gateway's own key. Give the public key of your device.";
+pub(super) const OWN_KEY: &str = "This is a gateway's own key. Give the public key of your device.";
 pub(super) const NO_KEY: &str =
     "This is no WireGuard public key: it has 44 characters and ends with “=”.";
 pub(super) const TOO_MANY_CONSENTS: &str = "You have given as many consents as can be kept.";
+pub(super) const NO_SUCH_GATEWAY: &str =
+    "The place that you chose is not there at present. Choose another.";
 pub(super) const NO_ENTRANCE: &str =
     "This gateway has no address that your device could reach. Please tell us.";
 

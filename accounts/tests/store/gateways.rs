@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tacit_accounts::{AccountId, PRESUMED_DEAD_AFTER, SessionChange, Store, StoreError};
+use tacit_accounts::{AccountId, Entrance, PRESUMED_DEAD_AFTER, SessionChange, Store, StoreError};
 use tacit_keys::PresharedKey;
 use tacit_messages::{DeviceId, UnixSeconds};
 
@@ -256,4 +256,47 @@ async fn start_takes_no_letters_from_a_gateway_that_runs() {
     assert_eq!(is_sending().await, 1);
     oslo.take_over_letters(later(1)).await.unwrap();
     assert_eq!(is_sending().await, 0);
+}
+
+/// Where devices connect to a gateway in a city.
+fn entrance(city: &str) -> Entrance {
+    Entrance {
+        region: Some(city.parse().unwrap()),
+        public_key: new_key(),
+        endpoint: format!("{}.example.org:51820", city.to_lowercase()),
+        dns: vec!["9.9.9.9".parse().unwrap(), "2620:fe::fe".parse().unwrap()],
+        mtu: 1400,
+    }
+}
+
+#[tokio::test]
+async fn gateway_is_offered_by_the_others_while_it_runs() {
+    let fixture = Fixture::new().await;
+    let (oslo, rome) = (gateway(&fixture, "oslo").await, gateway(&fixture, "rome").await);
+    assert!(oslo.other_entrances(NOW).await.unwrap().is_empty(), "rome has not said where it is");
+    let (of_oslo, of_rome) = (entrance("Oslo"), entrance("Rome"));
+    rome.announce_entrance(&of_rome).await.unwrap();
+    oslo.announce_entrance(&of_oslo).await.unwrap();
+    let seen = (rome.gateway_number(), of_rome.clone());
+    assert_eq!(oslo.other_entrances(NOW).await.unwrap(), [seen]);
+    assert_eq!(rome.other_entrances(NOW).await.unwrap(), [(oslo.gateway_number(), of_oslo)]);
+
+    let nameless = Entrance { region: None, mtu: 1280, ..of_rome };
+    rome.announce_entrance(&nameless).await.unwrap();
+    assert_eq!(oslo.other_entrances(NOW).await.unwrap()[0].1, nameless);
+    assert!(oslo.other_entrances(presumed_dead()).await.unwrap().is_empty(), "it may be dead");
+    rome.withdraw_entrance().await.unwrap();
+    assert!(oslo.other_entrances(NOW).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn gateway_whose_words_would_be_obeyed_by_a_program_is_not_offered() {
+    let fixture = Fixture::new().await;
+    let (oslo, rome) = (gateway(&fixture, "oslo").await, gateway(&fixture, "rome").await);
+    let of_rome = entrance("Rome");
+    let endpoint = "rome.example.org:51820\nPostUp = reboot".to_owned();
+    rome.announce_entrance(&Entrance { endpoint, ..of_rome.clone() }).await.unwrap();
+    assert!(oslo.other_entrances(NOW).await.unwrap().is_empty());
+    rome.announce_entrance(&of_rome).await.unwrap();
+    assert_eq!(oslo.other_entrances(NOW).await.unwrap().len(), 1);
 }

@@ -11,6 +11,7 @@ pub(crate) mod data_dir;
 pub(crate) mod data_key;
 mod departures;
 mod device_watch;
+mod entrance;
 mod forwarder;
 mod forwarder_state;
 mod gateway_name;
@@ -384,6 +385,7 @@ impl Running {
         let Self { gateway, supervisor, forwarder } = self;
         let store = &gateway.store;
         let alive = heartbeat::start(store.clone(), Arc::clone(&gateway.store_state));
+        let announcing = entrance::announce(Arc::clone(&gateway));
         let watching = device_watch::start(Arc::clone(&gateway));
         let ending = service_ends::start(Arc::clone(&gateway));
         let purging = retention::start(store.clone(), Arc::clone(&gateway.settings));
@@ -399,13 +401,18 @@ impl Running {
         }
 
         alive.abort();
+        announcing.abort();
         watching.abort();
         cleaning.abort();
         purging.abort();
         ending.abort();
         posting.iter().for_each(JoinHandle::abort);
         supervisor.hearing.sessions.finish(STOP_PATIENCE).await;
-        if let Ok(Err(error)) = timeout(STOP_PATIENCE, store.alive(UnixSeconds::now())).await {
+        let leave = async {
+            store.alive(UnixSeconds::now()).await?;
+            store.withdraw_entrance().await
+        };
+        if let Ok(Err(error)) = timeout(STOP_PATIENCE, leave).await {
             log::alive_not_written(&error);
         }
         let gone = supervisor.hearing.departures.lock().take_all();

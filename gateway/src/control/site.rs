@@ -13,14 +13,12 @@ use axum::http::HeaderValue;
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, Socket, Type};
 use tacit_accounts::{
-    RemovedDevice, StoreError, TunnelPool,
-    site::{
-        self, Certificates, Doing, Entrance, Facts, Site, Source, Surroundings, certificate_names,
-    },
+    Entrance, RemovedDevice, StoreError, TunnelPool,
+    site::{self, Certificates, Doing, Facts, Site, Source, Surroundings, certificate_names},
 };
 
-use super::Gateway;
-use crate::{config::Settings, endpoint, log};
+use super::{Gateway, entrance};
+use crate::{config::Settings, log};
 
 /// Where the site is unless told otherwise; a gateway that finds it taken goes on without.
 const DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8443);
@@ -258,14 +256,7 @@ impl Surroundings for Around {
     }
 
     fn entrance(&self) -> Doing<'_, Option<Entrance>> {
-        Box::pin(async {
-            let settings = &self.0.settings;
-            let named = settings.endpoint.as_ref();
-            let (endpoint, _) =
-                endpoint::resolve(named, &settings.listen, &settings.interface).await?;
-            let (public_key, dns) = (self.0.public_key, settings.dns.clone());
-            Some(Entrance { public_key, endpoint, dns, mtu: settings.mtu })
-        })
+        Box::pin(entrance::of(&self.0))
     }
 
     fn store_failed(&self, error: &StoreError) {

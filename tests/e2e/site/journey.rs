@@ -34,11 +34,17 @@ fn register(visitor: &mut Visitor<'_>, server: &tacit_tests::MailServer<'_>) {
 
 /// Adds a device as somebody does whose browser has no X25519, and returns its config with the key.
 fn add_device(visitor: &mut Visitor<'_>, name: &str) -> Config {
+    add_device_with(visitor, &[("name", name)])
+}
+
+/// The same with what else a form says.
+pub(super) fn add_device_with(visitor: &mut Visitor<'_>, fields: &[(&str, &str)]) -> Config {
     let mut bytes = [0; 32];
     OsRng.fill_bytes(&mut bytes);
     let secret = StaticSecret::from(bytes);
     let public = STANDARD.encode(PublicKey::from(&secret).as_bytes());
-    let page = visitor.submit("/devices", "/devices", &[("name", name), ("public_key", &public)]);
+    let fields = [fields, &[("public_key", public.as_str())]].concat();
+    let page = visitor.submit("/devices", "/devices", &fields);
     assert_eq!(page.status, 200, "{}", page.body);
     let (_, config) = page.body.split_once("id=\"config\">").unwrap();
     let config = config.split("</pre>").next().unwrap().replace("&#60;", "<").replace("&#62;", ">");

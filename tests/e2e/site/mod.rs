@@ -3,6 +3,7 @@
 mod attacks;
 mod browser;
 mod certificate;
+mod gateways;
 mod journey;
 mod privacy;
 
@@ -21,6 +22,9 @@ use tacit_tests::{
 
 const EMAIL: &str = "ann.lee@example.org";
 const PASSWORD: &str = "thimble-orbit-canvas-7";
+
+/// A public key that nobody has.
+const NOBODYS_KEY: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
 
 /// A gateway's flags for a mail server, with letters as fast as they come.
 fn flags(server: &MailServer<'_>) -> Vec<String> {

@@ -14,11 +14,12 @@ use zeroize::Zeroizing;
 
 use super::Done;
 use crate::{
-    Device, DeviceName, RemovedDevice,
+    Device, DeviceName, Entrance, RemovedDevice,
     site::{
-        Entrance, Site,
+        Site,
         answer::{Answer, Failure, Frame, page, refused, to},
-        fields::Sent,
+        choice::{self, Choice},
+        fields::{Fields, Sent},
         visitor::Visitor,
         words,
     },
@@ -37,6 +38,8 @@ struct DevicesPage<'a> {
     devices: Vec<Line>,
     limit: u32,
     has_service: bool,
+    gateways: Vec<Choice>,
+    chosen: i64,
 }
 
 struct Line {
@@ -71,6 +74,8 @@ impl<'a> DevicesPage<'a> {
             devices: devices.into_iter().map(line).collect(),
             limit: account.device_limit,
             has_service: account.service_until.is_none_or(|until| until > now),
+            gateways: choice::all(site).await?,
+            chosen: site.store.gateway_number(),
         })
     }
 }
@@ -97,7 +102,7 @@ pub(super) async fn add(State(site): State<Arc<Site>>, headers: HeaderMap, sent:
     let Sent { visitor, fields } = &sent;
     let wants_text = headers.get("accept").is_some_and(|kind| kind == "text/plain");
     let name = fields.trimmed("name");
-    match try_to_add(&site, visitor, name, fields.trimmed("public_key")).await? {
+    match try_to_add(&site, visitor, fields).await? {
         Ok(config) if wants_text => Ok(plain(StatusCode::OK, &config)),
         Ok(config) => {
             page(&DevicePage { frame: Frame::new(&site, Some(visitor)), name, config: &config })
@@ -105,7 +110,8 @@ pub(super) async fn add(State(site): State<Arc<Site>>, headers: HeaderMap, sent:
         Err(problem) if wants_text => Ok(plain(StatusCode::UNPROCESSABLE_ENTITY, &problem)),
         Err(problem) => {
             let devices = DevicesPage::new(&site, visitor).await?;
-            refused(&DevicesPage { problem: Some(problem), name, ..devices })
+            let chosen = fields.text("gateway").parse().unwrap_or(devices.chosen);
+            refused(&DevicesPage { problem: Some(problem), name, chosen, ..devices })
         }
     }
 }
@@ -117,22 +123,25 @@ fn plain(status: StatusCode, text: &str) -> Response {
 async fn try_to_add(
     site: &Site,
     visitor: &Visitor,
-    name: &str,
-    public_key: &str,
+    fields: &Fields,
 ) -> Result<Result<Zeroizing<String>, String>, Failure> {
-    let name = match DeviceName::parse(name) {
+    let name = match DeviceName::parse(fields.trimmed("name")) {
         Ok(name) => name,
         Err(error) => return Ok(Err(words::sentence(&error.to_string()))),
     };
-    let Ok(public_key) = public_key.parse::<PublicKey>() else {
+    let Ok(public_key) = fields.trimmed("public_key").parse::<PublicKey>() else {
         return Ok(Err(words::NO_KEY.to_owned()));
     };
-    let Some(entrance) = site.surroundings.entrance().await else {
+    let gateways = choice::all(site).await?;
+    if gateways.is_empty() {
         return Ok(Err(words::NO_ENTRANCE.to_owned()));
-    };
-    if public_key == entrance.public_key {
+    }
+    if gateways.iter().any(|gateway| gateway.entrance.public_key == public_key) {
         return Ok(Err(words::OWN_KEY.to_owned()));
     }
+    let Some(Choice { entrance, .. }) = choice::find(gateways, fields.text("gateway")) else {
+        return Ok(Err(words::NO_SUCH_GATEWAY.to_owned()));
+    };
     let (preshared_key, now) = (PresharedKey::generate(), UnixSeconds::now());
     let added =
         site.store.add_device(visitor.account, &name, public_key, &preshared_key, now).await;

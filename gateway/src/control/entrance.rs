@@ -1,0 +1,50 @@
+//! Where devices connect to this gateway, and how the sites of others that share its store learn of it.
+
+use std::{sync::Arc, time::Duration};
+
+use tacit_accounts::{Entrance, StoreError};
+use tokio::{task::JoinHandle, time::sleep};
+
+use super::Gateway;
+use crate::endpoint;
+
+/// Between two looks whether the address of this host is another.
+const INTERVAL: Duration = Duration::from_secs(30);
+
+/// What a device's config says of this gateway; `None` while it has no address that devices could reach.
+pub(super) async fn of(gateway: &Gateway) -> Option<Entrance> {
+    let settings = &gateway.settings;
+    let named = settings.endpoint.as_ref();
+    let (endpoint, _) = endpoint::resolve(named, &settings.listen, &settings.interface).await?;
+    Some(Entrance {
+        region: settings.region.clone(),
+        public_key: gateway.public_key,
+        endpoint,
+        dns: settings.dns.clone(),
+        mtu: settings.mtu,
+    })
+}
+
+/// Says in the store where devices connect, and again whenever that changes. What cannot be written now is tried again
+/// later; that the store is away others find out and tell.
+pub(super) fn announce(gateway: Arc<Gateway>) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let mut announced = None;
+        loop {
+            let entrance = of(&gateway).await;
+            if announced.as_ref() != Some(&entrance)
+                && write(&gateway, entrance.as_ref()).await.is_ok()
+            {
+                announced = Some(entrance);
+            }
+            sleep(INTERVAL).await;
+        }
+    })
+}
+
+async fn write(gateway: &Gateway, entrance: Option<&Entrance>) -> Result<(), StoreError> {
+    match entrance {
+        Some(entrance) => gateway.store.announce_entrance(entrance).await,
+        None => gateway.store.withdraw_entrance().await,
+    }
+}

@@ -1,0 +1,72 @@
+//! Several gateways: the site of each offers all of them.
+
+use std::time::Duration;
+
+use tacit_tests::{
+    Client, Implementation, Visitor,
+    clock::wait_until,
+    lab::TARGET_V4,
+    transfer::{Direction, transfer},
+};
+
+use super::{EMAIL, NOBODYS_KEY, customer, journey::add_device_with, logged_in};
+use crate::several_gateways::Scene;
+
+/// What a page offers: value and label of each choice.
+fn offered(visitor: &mut Visitor<'_>) -> Vec<(String, String)> {
+    let page = visitor.get("/devices").body;
+    let options = page.split("<option value=\"").skip(1).map(|option| {
+        let (value, rest) = option.split_once('"').unwrap();
+        let label = rest.split_once('>').unwrap().1.split_once("</option>").unwrap().0;
+        (value.to_owned(), label.to_owned())
+    });
+    options.collect()
+}
+
+fn labels(visitor: &mut Visitor<'_>) -> Vec<String> {
+    offered(visitor).into_iter().map(|(_, label)| label).collect()
+}
+
+#[test]
+fn device_made_at_one_gateway_connects_to_the_one_that_was_chosen() {
+    let scene = Scene::new();
+    let listen = ["--region", "Rome", "--listen", "0.0.0.0:51821,[::]:51821"];
+    let (near, mut far) = scene.gateways_with(&["--region", "Oslo"], &listen);
+    customer(&scene.near, &near, EMAIL);
+    let mut ann = logged_in(&scene.near, &near, EMAIL);
+    wait_until("the other gateway", Duration::from_secs(10), || offered(&mut ann).len() == 2);
+    assert_eq!(labels(&mut ann), ["Oslo (198.51.100.1)", "Rome (198.51.100.1)"]);
+
+    let key = |gateway: &tacit_tests::Gateway<'_>| gateway.json(&["status"])["public_key"].clone();
+    let (here, there) = (key(&near), key(&far));
+    let rome = offered(&mut ann)[1].0.clone();
+    let config = add_device_with(&mut ann, &[("name", "phone"), ("gateway", rome.as_str())]);
+    assert!(config.text.contains(there.as_str().unwrap()), "{}", config.text);
+    assert_eq!(config.endpoint.port(), 51821);
+    let client = Client::up(&scene.far.clients[0], Implementation::WireguardGo, &config);
+    transfer(client.namespace, Direction::Up, TARGET_V4.into(), 1, 1_000_000).unwrap();
+    far.wait_for_live(1);
+    near.wait_for_sessions(EMAIL, 1);
+    assert_eq!(near.json(&["status"])["sessions"], 0);
+    assert!(ann.get("/devices").body.contains("Connected now"));
+
+    // Who does not choose stays here; who names one that is not there is told so.
+    let config = add_device_with(&mut ann, &[("name", "laptop")]);
+    assert!(config.text.contains(here.as_str().unwrap()), "{}", config.text);
+    let fields = [("name", "tablet"), ("public_key", NOBODYS_KEY), ("gateway", "77")];
+    let answer = ann.submit("/devices", "/devices", &fields);
+    assert!(answer.status == 422 && answer.body.contains("not there at present"), "{answer:?}");
+
+    // What stands in the database is shown as text, or not at all.
+    let script = "UPDATE gateways SET region = '<script>alert(1)</script>' WHERE name = 'far'";
+    let _ = scene.server.sql("tacit", script);
+    assert!(labels(&mut ann)[1].starts_with("&#60;script&#62;"), "{:?}", labels(&mut ann));
+    let obeyed = "UPDATE gateways SET endpoint = E'a:1\\nPostUp = reboot' WHERE name = 'far'";
+    let _ = scene.server.sql("tacit", obeyed);
+    assert_eq!(offered(&mut ann).len(), 0, "there is no choice among one");
+    far.stop();
+    far.run();
+    wait_until("the other gateway", Duration::from_secs(10), || offered(&mut ann).len() == 2);
+    far.stop();
+    assert_eq!(offered(&mut ann).len(), 0, "a gateway that was stopped is offered");
+}
