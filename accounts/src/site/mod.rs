@@ -35,7 +35,7 @@ pub use self::{
     errors::Errors,
     redirect::redirect,
     server::serve,
-    surroundings::{Doing, Surroundings},
+    surroundings::{Audited, Doing, Surroundings},
 };
 use self::{places::Places, visits::Visits};
 use crate::{Door, Store, post::Contact};

@@ -54,7 +54,7 @@ pub(super) async fn answer(
     ConnectInfo(Connection { caller, work }): ConnectInfo<Connection>,
 ) -> Result<Response, Refused> {
     if !gateway.roles.has(&caller, Role::Operator) {
-        return Err(Refused::role());
+        return Err(Refused::role(Role::Operator));
     }
     let deed = Deed { verb: "backup", account: None, data: DataKind::ALL };
     gateway.note_look(&caller, deed).await?;

@@ -23,6 +23,19 @@ pub(crate) enum Role {
     Operator,
     /// Also to be root or in the group tacit-legal.
     Legal,
+    /// To be root.
+    Root,
+}
+
+impl Role {
+    /// Why others are not answered.
+    pub(super) const fn reason(self) -> &'static str {
+        match self {
+            Self::Operator => "this is for root and members of the group tacit",
+            Self::Legal => "disclosures are for root and members of the group tacit-legal",
+            Self::Root => "this is for root",
+        }
+    }
 }
 
 /// The process at the other end of a connection (`SO_PEERCRED`, `SO_PEERGROUPS`).
@@ -65,6 +78,7 @@ impl Roles {
             Role::Legal => {
                 caller.uid == 0 || self.legal.is_some_and(|legal| caller.groups.contains(&legal))
             }
+            Role::Root => caller.uid == 0,
         }
     }
 }
@@ -115,9 +129,20 @@ mod tests {
         assert_eq!(told, own);
     }
 
+    fn caller(uid: u32, groups: &[u32]) -> Caller {
+        Caller { uid, groups: groups.into() }
+    }
+
+    #[test]
+    fn only_root_says_what_came_of_an_audit() {
+        let roles = Roles { legal: Some(77) };
+        assert!(roles.has(&caller(0, &[]), Role::Root));
+        assert!(!roles.has(&caller(1000, &[0, 77]), Role::Root));
+        assert!(!roles.has(&caller(u32::MAX, &[0]), Role::Root));
+    }
+
     #[test]
     fn only_root_and_the_legal_group_disclose() {
-        let caller = |uid, groups: &[u32]| Caller { uid, groups: groups.into() };
         let roles = Roles { legal: Some(77) };
         assert!(roles.has(&caller(1000, &[5, 77]), Role::Legal));
         assert!(roles.has(&caller(0, &[]), Role::Legal));

@@ -29,7 +29,7 @@ use self::{
     caller::Role,
     people::{Consent, Service},
 };
-use crate::{config::LogLevel, endpoint::EndpointOrigin, rfc3339::Rfc3339};
+use crate::{audit::Verdict, config::LogLevel, endpoint::EndpointOrigin, rfc3339::Rfc3339};
 
 /// Something that an operator verb asks of the gateway.
 pub(crate) trait Request: Serialize + DeserializeOwned + Send + 'static {
@@ -95,6 +95,8 @@ requests! {
     ShowAuditFacts {} "/audit/facts" -> AuditFacts;
     /// Asks which of these tunnel addresses have no live session.
     ListStaleAddresses { addresses: Vec<IpAddr> } "/audit/stale-addresses" -> Vec<IpAddr>;
+    /// Says what came of an audit: each check that there is, and how it came out.
+    NoteAudit { checks: BTreeMap<String, Verdict>, commit: String } "/audit/note" by Root -> ();
     /// Lists an account's sessions.
     ListSessions { account: String } "/session/list" -> Vec<Session>;
     /// Removes what is past its time, or only counts it.

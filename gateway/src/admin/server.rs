@@ -19,11 +19,12 @@ use axum::{
 use tokio::net::UnixListener;
 
 pub(crate) use super::caller::Caller;
+use super::caller::Role;
 use super::{
     AddAccount, AddDevice, ListAccounts, ListDevices, ListNotices, ListRules, ListSessions,
-    ListStaleAddresses, PublishRules, Purge, Refusal, RemoveDevice, Request, RetryNotices,
-    RotateDataKey, RotateDevice, SettleNotice, ShowAccount, ShowAuditFacts, ShowDataKey,
-    ShowRetention, ShowRules, ShowStatus, TryMail, backup,
+    ListStaleAddresses, NoteAudit, PublishRules, Purge, Refusal, RemoveDevice, Request,
+    RetryNotices, RotateDataKey, RotateDevice, SettleNotice, ShowAccount, ShowAuditFacts,
+    ShowDataKey, ShowRetention, ShowRules, ShowStatus, TryMail, backup,
 };
 use super::{
     people::{
@@ -80,9 +81,8 @@ impl Refused {
     }
 
     /// Refuses who may not ask for it.
-    pub(super) fn role() -> Self {
-        let error = "disclosures are for root and members of the group tacit-legal".into();
-        Self { status: StatusCode::FORBIDDEN, error }
+    pub(super) fn role(role: Role) -> Self {
+        Self { status: StatusCode::FORBIDDEN, error: role.reason().into() }
     }
 
     /// Reports that the gateway failed to do it.
@@ -130,6 +130,7 @@ fn router() -> Router<Arc<Gateway>> {
         .route(ShowDataKey::PATH, post(handle::<ShowDataKey>))
         .route(ShowRetention::PATH, post(handle::<ShowRetention>))
         .route(ShowAuditFacts::PATH, post(handle::<ShowAuditFacts>))
+        .route(NoteAudit::PATH, post(handle::<NoteAudit>))
         .route(ListStaleAddresses::PATH, post(handle::<ListStaleAddresses>))
         .route(GrantService::PATH, post(handle::<GrantService>))
         .route(ChangeEmail::PATH, post(handle::<ChangeEmail>))
@@ -171,7 +172,7 @@ where
     R::Response: 'static,
 {
     if !gateway.roles.has(&caller, R::ROLE) {
-        return Err(Refused::role());
+        return Err(Refused::role(R::ROLE));
     }
     let request: R = serde_json::from_slice(&body)
         .map_err(|error| Refused::request(format!("the request is not understood: {error}")))?;

@@ -4,14 +4,23 @@ use std::{
     fmt::Write,
     io::{self, IsTerminal},
     path::Path,
+    time::Duration,
 };
 
 use anyhow::ensure;
 use clap::Args;
 use serde::Serialize;
+use tokio::time::timeout;
 
 use super::print::{Output, Printable, table};
-use crate::audit::{self, Check, Evidence, Line, Outcome, Report, Verdict};
+use crate::{
+    admin::{NoteAudit, client},
+    audit::{self, Check, Evidence, Line, Outcome, Report, Verdict},
+    program,
+};
+
+/// How long the gateway may take to note what came of an audit.
+const NOTE_PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -21,7 +30,8 @@ use crate::audit::{self, Check, Evidence, Line, Outcome, Report, Verdict};
   tacit audit --json                               for programs
 
 Each check says PASS, WARN or FAIL, what was read, and the command with which somebody else sees the same. WARN is
-no violation, but an auditor should know. The exit code is 3 if a check fails, else 0.")]
+no violation, but an auditor should know. The exit code is 3 if a check fails, else 0. What comes of every check
+together is shown on the first page of the gateway's site, until the gateway ends.")]
 pub(super) struct AuditArguments {
     /// Make this check only; repeatable.
     #[arg(long, value_name = "ID")]
@@ -56,7 +66,17 @@ pub(super) async fn run(socket_path: &Path, arguments: AuditArguments) -> anyhow
     let report = audit::judge(&Evidence::gather(socket_path).await?, &only);
     let colours = Colours::of_stdout();
     output.print(&report, |report| text(report, colours))?;
+    if only.is_empty() {
+        note(socket_path, &report).await;
+    }
     Ok(if report.verdict == Verdict::Fail { Found::Violation } else { Found::Nothing })
+}
+
+/// Has the gateway's site show what came of an audit. A gateway that hangs or is another version need not.
+async fn note(socket_path: &Path, report: &Report) {
+    let verdicts = report.checks.iter().map(|outcome| (outcome.id.to_owned(), outcome.verdict));
+    let note = NoteAudit { checks: verdicts.collect(), commit: program::COMMIT.into() };
+    let _ = timeout(NOTE_PATIENCE, client::call(socket_path, note)).await;
 }
 
 /// A check that is listed.

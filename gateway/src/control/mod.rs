@@ -53,7 +53,8 @@ use anyhow::{Context, bail};
 use parking_lot::Mutex;
 use tacit_accounts::{
     Database, Deed, Door, RemovedDevice, SessionRecorder, Store, StoreError, TunnelPool,
-    post::Mail, site::Errors,
+    post::Mail,
+    site::{Audited, Errors},
 };
 use tacit_keys::{DataKeys, PrivateKey, PublicKey, gateway_key};
 use tacit_messages::{DeviceId, UnixSeconds, clock::Instant};
@@ -132,6 +133,8 @@ pub(crate) struct Gateway {
     pub(crate) post: Arc<Post>,
     /// How many requests at the site failed.
     pub(crate) site_errors: Arc<Errors>,
+    /// What came of the last audit: of these processes, so it goes with them.
+    pub(crate) last_audit: Mutex<Option<Audited>>,
     outbox: Arc<Outbox>,
     departures: Arc<Mutex<Departures>>,
     /// The settings file, as it was at the start.
@@ -285,6 +288,7 @@ impl Prepared {
             roles: self.roles,
             post,
             site_errors: Arc::default(),
+            last_audit: Mutex::default(),
             outbox: Arc::new(Outbox::default()),
             departures: Arc::default(),
             config,

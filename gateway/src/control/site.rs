@@ -14,7 +14,9 @@ use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, Socket, Type};
 use tacit_accounts::{
     Entrance, RemovedDevice, StoreError, TunnelPool,
-    site::{self, Certificates, Doing, Facts, Site, Source, Surroundings, certificate_names},
+    site::{
+        self, Audited, Certificates, Doing, Facts, Site, Source, Surroundings, certificate_names,
+    },
 };
 
 use super::{Gateway, entrance};
@@ -257,6 +259,10 @@ impl Surroundings for Around {
 
     fn entrance(&self) -> Doing<'_, Option<Entrance>> {
         Box::pin(entrance::of(&self.0))
+    }
+
+    fn last_audit(&self) -> Option<Audited> {
+        self.0.last_audit.lock().clone()
     }
 
     fn store_failed(&self, error: &StoreError) {

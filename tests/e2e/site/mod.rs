@@ -1,6 +1,7 @@
 //! The customer site of a real gateway, over HTTPS.
 
 mod attacks;
+mod audit;
 mod browser;
 mod certificate;
 mod gateways;

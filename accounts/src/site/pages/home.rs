@@ -1,4 +1,4 @@
-//! The first page: what is kept and what is not.
+//! The first page: what is kept and what is not, and what came of the last audit.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use askama::Template;
 use axum::extract::State;
 
 use crate::site::{
-    Site,
+    Audited, Facts, Site,
     answer::{Answer, Frame, page},
     visitor::Anybody,
 };
@@ -15,9 +15,11 @@ use crate::site::{
 #[template(path = "home.html")]
 struct Home<'a> {
     frame: Frame<'a>,
-    facts: &'a crate::site::Facts,
+    facts: &'a Facts,
+    audit: Option<Audited>,
 }
 
 pub(super) async fn show(State(site): State<Arc<Site>>, Anybody(visitor): Anybody) -> Answer {
-    page(&Home { frame: Frame::new(&site, visitor.as_ref()), facts: &site.facts })
+    let frame = Frame::new(&site, visitor.as_ref());
+    page(&Home { frame, facts: &site.facts, audit: site.surroundings.last_audit() })
 }
