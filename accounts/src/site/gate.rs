@@ -35,7 +35,7 @@ pub(super) async fn answer(
     request: Request<Incoming>,
 ) -> Response {
     let mut response = match admit(peer, request).await {
-        Ok(request) => ask(router, request).await,
+        Ok(request) => ask(site, router, request).await,
         Err(failure) => failure.show(site),
     };
     if let Some(failure) = carried(&mut response) {
@@ -67,9 +67,10 @@ async fn admit(peer: Peer, request: Request<Incoming>) -> Result<Request<Body>, 
     Ok(Request::from_parts(head, body.into()))
 }
 
-async fn ask(router: Router, request: Request<Body>) -> Response {
+/// Has a page answer: among control's own tasks, because it uses the store as they do.
+async fn ask(site: &Site, router: Router, request: Request<Body>) -> Response {
     // What is begun is carried on, whether or not somebody waits for it: a change must not be left half done.
-    let asked = tokio::spawn(async move {
+    let asked = site.pages.spawn(async move {
         let service = hyper_util::service::TowerToHyperService::new(router);
         hyper::service::Service::call(&service, request).await
     });

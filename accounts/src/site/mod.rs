@@ -28,7 +28,7 @@ use std::{
 };
 
 use tacit_messages::clock::Instant;
-use tokio::time::sleep;
+use tokio::{runtime::Handle, time::sleep};
 
 pub use self::{
     certificate::{CertificateError, Certificates, Source, certificate_names},
@@ -68,10 +68,12 @@ pub struct Site {
     visits: Visits,
     places: Arc<Places>,
     errors: Arc<Errors>,
+    /// Where pages are answered. Connections may be served elsewhere, at a lower priority.
+    pages: Handle,
 }
 
 impl Site {
-    /// The site of a gateway. Call within a tokio runtime.
+    /// The site of a gateway. Call within the tokio runtime in which the store is used.
     #[must_use]
     pub fn new(
         store: Store,
@@ -88,6 +90,7 @@ impl Site {
             visits: Visits::default(),
             places: Arc::default(),
             errors,
+            pages: Handle::current(),
         });
         tokio::spawn(forget_old(Arc::downgrade(&site)));
         site

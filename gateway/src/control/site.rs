@@ -6,10 +6,12 @@ use std::{
     path::{Path, PathBuf},
     str::FromStr,
     sync::Arc,
+    thread,
 };
 
 use anyhow::Context;
 use axum::http::HeaderValue;
+use rustix::process::setpriority_process;
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, Socket, Type};
 use tacit_accounts::{
@@ -18,12 +20,16 @@ use tacit_accounts::{
         self, Audited, Certificates, Doing, Facts, Site, Source, Surroundings, certificate_names,
     },
 };
+use tokio::{runtime, task::JoinSet};
 
 use super::{Gateway, entrance};
 use crate::{config::Settings, log};
 
 /// Where the site is unless told otherwise; a gateway that finds it taken goes on without.
 const DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8443);
+
+/// On a core that packets keep busy, visitors get a tenth of it.
+const NICENESS: i32 = 10;
 
 /// Connections that may wait to be taken.
 const BACKLOG: i32 = 1024;
@@ -212,13 +218,45 @@ pub(super) fn start(
     let errors = Arc::clone(&gateway.site_errors);
     let site = Site::new(store, door, Arc::clone(&around), facts, errors);
     tokio::spawn(Certificates::watch(Arc::downgrade(&certificates), around));
-    for listener in listeners.redirect {
-        let (site, address) = (Arc::clone(&site), address.clone());
-        tokio::spawn(report(site::redirect(site, listener, address)));
+    let serving = Serving { site, certificates, address, listeners };
+    let thread = thread::Builder::new().name("site".to_owned()).spawn(|| serving.run());
+    if let Err(error) = thread {
+        log::site_off(&error);
     }
-    for listener in listeners.site {
-        let (site, certificates) = (Arc::clone(&site), Arc::clone(&certificates));
-        tokio::spawn(report(site::serve(site, listener, certificates)));
+}
+
+/// What serves visitors' connections.
+struct Serving {
+    site: Arc<Site>,
+    certificates: Arc<Certificates>,
+    address: HeaderValue,
+    listeners: Listeners,
+}
+
+impl Serving {
+    /// Serves on this thread for as long as the process lives, when nobody else needs the processor: TLS and HTTP of
+    /// however many visitors must not slow packets down.
+    fn run(self) {
+        let _ = setpriority_process(None, NICENESS);
+        let runtime = runtime::Builder::new_current_thread().enable_all().build();
+        match runtime {
+            Ok(runtime) => runtime.block_on(self.serve()),
+            Err(error) => log::site_off(&error),
+        }
+    }
+
+    async fn serve(self) {
+        let Self { site, certificates, address, listeners } = self;
+        let mut all = JoinSet::new();
+        for listener in listeners.redirect {
+            let (site, address) = (Arc::clone(&site), address.clone());
+            all.spawn(report(site::redirect(site, listener, address)));
+        }
+        for listener in listeners.site {
+            let (site, certificates) = (Arc::clone(&site), Arc::clone(&certificates));
+            all.spawn(report(site::serve(site, listener, certificates)));
+        }
+        all.join_all().await;
     }
 }
 
