@@ -93,6 +93,14 @@ impl<'lab> Browser<'lab> {
         self.tell("/execute/sync", &json!({ "script": script, "args": [] }))
     }
 
+    /// Runs a script in the page and returns what it says to its last argument, a function, once it is done.
+    ///
+    /// # Panics
+    /// If it fails or takes too long.
+    pub fn run_until_done(&self, script: &str) -> Value {
+        self.tell("/execute/async", &json!({ "script": script, "args": [] }))
+    }
+
     /// Presses what a selector finds.
     ///
     /// # Panics
@@ -110,6 +118,13 @@ impl<'lab> Browser<'lab> {
         let element = self.find(selector);
         self.tell(&format!("/element/{element}/clear"), &json!({}));
         self.tell(&format!("/element/{element}/value"), &json!({ "text": text }));
+    }
+
+    /// Presses a key where the focus is; WebDriver names those without a letter by private characters.
+    pub fn key(&self, key: char) {
+        let strokes = ["keyDown", "keyUp"].map(|kind| json!({ "type": kind, "value": key }));
+        let keyboard = json!({ "type": "key", "id": "keyboard", "actions": strokes });
+        self.tell("/actions", &json!({ "actions": [keyboard] }));
     }
 
     /// The text that shows in what a selector finds.
@@ -185,7 +200,8 @@ impl<'lab> Browser<'lab> {
 
     fn tell(&self, path: &str, body: &Value) -> Value {
         let answer = self.ask("POST", &format!("{}{path}", self.session), body);
-        answer.unwrap_or_else(|error| panic!("{path} {body}: {error}"))
+        let begin = || body.to_string().chars().take(200).collect::<String>();
+        answer.unwrap_or_else(|error| panic!("{path} {}: {error}", begin()))
     }
 
     /// Asks the driver.

@@ -359,6 +359,17 @@ pub fn unfaithful_program() -> PathBuf {
     path
 }
 
+/// A file that `tests/run` downloads.
+///
+/// # Panics
+/// If it has not been.
+#[must_use]
+pub fn tool(path: &str) -> PathBuf {
+    let path = target_dir().join("tools").join(path);
+    assert!(path.exists(), "{} is missing: tests/run downloads it", path.display());
+    path
+}
+
 /// The workspace's target directory.
 #[must_use]
 pub fn target_dir() -> PathBuf {

@@ -2,6 +2,7 @@
 //!
 //! Everything happens in namespaces that vanish with the process that made them. [`Lab`] has the map.
 
+pub mod axe;
 pub mod browser;
 pub mod client;
 pub mod clock;

@@ -10,8 +10,8 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use tacit_tests::{
-    Client, Gateway, Implementation, Lab, MailServer, browser::Browser, clock::wait_until,
-    config::Config, gateway::target_dir, lab::TARGET_V4, target::WEB_PORT,
+    Client, Gateway, Implementation, Lab, MailServer, axe, browser::Browser, clock::wait_until,
+    config::Config, gateway::target_dir, lab::TARGET_V4, target::WEB_PORT, transfer::connects,
 };
 use tokio::net::TcpListener;
 use tokio_rustls::{
@@ -23,7 +23,7 @@ use tokio_rustls::{
     },
 };
 
-use super::{EMAIL, PASSWORD, letter, link, start, visitor};
+use super::{EMAIL, OPEN, PASSWORD, PERSONAL, letter, link, start, visitor};
 
 /// What a proxy between browser and site read after TLS.
 type Wire = Arc<Mutex<Vec<u8>>>;
@@ -150,6 +150,7 @@ fn device_connects_with_a_key_that_never_left_the_browser() {
     browser.look(500, 900, "light");
     browser.picture(&drawn, 3);
     assert_eq!(read_qr(&drawn).trim_end(), text.trim_end());
+    assert_accessible(&browser, "a config that was made");
 
     // The key is public in the request, and private nowhere.
     let seen = wire.lock().unwrap().clone();
@@ -167,6 +168,7 @@ fn device_connects_with_a_key_that_never_left_the_browser() {
     browser.wait_for_text("Connected now");
     take_pictures(&browser, &url);
 
+    change_email(&browser, &url, &server);
     browser.go(&format!("{url}/account"));
     browser.press("details:last-of-type summary");
     browser.fill("#cancel-password", PASSWORD);
@@ -176,7 +178,23 @@ fn device_connects_with_a_key_that_never_left_the_browser() {
     wait_until("the end of the session", Duration::from_secs(2), || {
         !gateway.json(&["session", "list", "1"])[0]["ended_at"].is_null()
     });
-    drop(client);
+    assert!(!connects(client.namespace, TARGET_V4.into()), "a cancelled customer's client goes on");
+}
+
+/// Changes the address, and follows the link in the letter to the new one.
+fn change_email(browser: &Browser<'_>, url: &str, server: &MailServer<'_>) {
+    const NEW: &str = "ann.else@example.org";
+    browser.go(&format!("{url}/account"));
+    browser.press("details summary");
+    browser.fill("#email", NEW);
+    browser.fill("#email-password", PASSWORD);
+    browser.press("details[open] button");
+    browser.wait_for_text("A letter is on its way to the new address");
+    browser.go(&format!("{url}{}", link(&letter(server, NEW, 1))));
+    browser.press("main button");
+    browser.wait_for_text("Your address is changed");
+    browser.go(&format!("{url}/account"));
+    browser.wait_for_text(NEW);
 }
 
 /// Loads a page through the client's tunnel.
@@ -206,37 +224,95 @@ fn read_qr(picture: &Path) -> String {
     grids.first().expect("a QR code in the picture").decode().unwrap().1
 }
 
+/// Asserts that axe finds nothing wrong on the present page, also in what is folded up.
+fn assert_accessible(browser: &Browser<'_>, page: &str) {
+    browser.run("for (const part of document.querySelectorAll('details')) part.open = true");
+    let violations = axe::violations(browser);
+    assert!(violations.is_empty(), "{page}: {violations:#?}");
+}
+
 /// Pictures of every page, on a telephone and on a desk, light and dark, for people to look at.
 fn take_pictures(browser: &Browser<'_>, url: &str) {
     let dir = target_dir().join("site-shots");
     fs::create_dir_all(&dir).unwrap();
-    let pages = [
-        "/",
-        "/register",
-        "/log-in",
-        "/account",
-        "/devices",
-        "/records",
-        "/consents",
-        "/rules",
-        "/rules/1",
-        "/contact",
-        "/confirm/x",
-        "/nothing",
-    ];
+    let mut pages = [&OPEN[..], &PERSONAL].concat();
+    // It is another page's other address.
+    pages.retain(|page| *page != "/rules/in-force");
     for (form, width, height) in [("phone", 390, 844), ("desktop", 1280, 900)] {
         for scheme in ["light", "dark"] {
             browser.look(width, height, scheme);
-            for page in pages {
+            for page in &pages {
                 browser.go(&format!("{url}{page}"));
                 let wide = browser.run("return document.documentElement.scrollWidth > innerWidth");
                 assert_eq!(wide, false, "{page} is wider than a {form}");
                 let name = page.trim_matches('/').replace('/', "-");
                 let name = if name.is_empty() { "home".to_owned() } else { name };
                 browser.picture(&dir.join(format!("{name}-{form}-{scheme}.png")), 1);
+                if form == "desktop" {
+                    assert_accessible(browser, &format!("{page} in {scheme}"));
+                }
             }
         }
     }
+}
+
+#[test]
+fn what_is_wrong_with_a_page_is_found() {
+    let lab = Lab::new(0);
+    let gateway = Gateway::start(&lab);
+    let browser = Browser::open(&lab.gateway, &lab.dir().join("profile"));
+    browser.go(&format!("https://{}/log-in", tacit_tests::visitor::SITE));
+    assert_eq!(axe::violations(&browser), Vec::<String>::new());
+    browser.run("document.querySelector('label').remove()");
+    browser.run("document.querySelector('main button').style.color = 'rgb(30, 130, 110)'");
+    let found = axe::violations(&browser).join("\n");
+    assert!(found.contains("label: ") && found.contains("color-contrast: "), "{found}");
+    drop(gateway);
+}
+
+/// Numbers everything on the page that the keyboard should reach, in reading order, and returns how much that is.
+const NUMBER: &str = "
+let count = 0;
+for (const part of document.querySelectorAll('a, button, input, select, summary, [tabindex=\"0\"]')) {
+    if (part.checkVisibility() && part.type !== 'hidden') part.dataset.place = count++;
+}
+return count;";
+
+/// The number of what has the focus, and whether that shows.
+const FOCUS: &str = "
+const part = document.activeElement;
+return [Number(part.dataset.place), getComputedStyle(part).outlineStyle !== 'none'];";
+
+#[test]
+fn keyboard_reaches_everything_in_reading_order_and_shows_where_it_is() {
+    const TAB: char = '\u{e004}';
+    const ENTER: char = '\u{e007}';
+    let lab = Lab::new(0);
+    let (gateway, _server) = start(&lab, &[]);
+    super::customer(&lab, &gateway, EMAIL);
+    let browser = Browser::open(&lab.gateway, &lab.dir().join("profile"));
+    let url = format!("https://{}", tacit_tests::visitor::SITE);
+    log_in(&browser, &url);
+    for path in ["/", "/account", "/devices"] {
+        browser.go(&format!("{url}{path}"));
+        if path == "/devices" {
+            browser.wait_for_text("Make keys in this browser");
+        }
+        let count = browser.run(NUMBER).as_u64().unwrap();
+        assert!(count > 8, "{path} has {count}");
+        for place in 0..count {
+            browser.key(TAB);
+            assert_eq!(browser.run(FOCUS), serde_json::json!([place, true]), "{path}");
+        }
+    }
+    // The first of all leads past the menu, and unfolding, filling in and sending takes no mouse either.
+    browser.go(&format!("{url}/account"));
+    browser.key(TAB);
+    browser.key(ENTER);
+    assert_eq!(browser.run("return location.hash"), "#main");
+    browser.run("document.querySelector('details summary').focus()");
+    browser.key(ENTER);
+    assert_eq!(browser.run("return document.querySelector('details').open"), true);
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod browser;
 mod certificate;
 mod gateways;
 mod journey;
+mod markup;
 mod privacy;
 
 use std::{
@@ -26,6 +27,20 @@ const PASSWORD: &str = "thimble-orbit-canvas-7";
 
 /// A public key that nobody has.
 const NOBODYS_KEY: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
+
+/// Pages for everybody, and for who is logged in.
+const OPEN: [&str; 9] = [
+    "/",
+    "/register",
+    "/log-in",
+    "/rules",
+    "/rules/1",
+    "/rules/in-force",
+    "/contact",
+    "/confirm/x",
+    "/nothing",
+];
+const PERSONAL: [&str; 4] = ["/account", "/devices", "/records", "/consents"];
 
 /// A gateway's flags for a mail server, with letters as fast as they come.
 fn flags(server: &MailServer<'_>) -> Vec<String> {

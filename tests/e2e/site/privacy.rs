@@ -4,12 +4,7 @@ use std::collections::BTreeMap;
 
 use tacit_tests::{Gateway, Lab};
 
-use super::{EMAIL, PASSWORD, customer, logged_in, start, visitor};
-
-/// Pages for everybody, and for who is logged in.
-const OPEN: [&str; 8] =
-    ["/", "/register", "/log-in", "/rules", "/rules/1", "/rules/in-force", "/contact", "/nothing"];
-const PERSONAL: [&str; 4] = ["/account", "/devices", "/records", "/consents"];
+use super::{EMAIL, OPEN, PASSWORD, PERSONAL, customer, logged_in, start, visitor};
 
 #[test]
 fn every_answer_says_that_nothing_else_is_loaded_and_nothing_kept() {
@@ -56,6 +51,10 @@ fn pages_are_small_and_load_nothing_from_elsewhere() {
                 assert!(address.starts_with("/assets/"), "{path} loads {address}");
                 let file = ann.get(address);
                 assert_eq!(file.status, 200, "{address}");
+                // All that a page needs is named in it, so it comes in one more round trip.
+                for more in ["@import", "url(", "import(", "import ", "importScripts", "XMLHttp"] {
+                    assert!(!file.body.contains(more), "{address} loads more: {more}");
+                }
                 size += file.body.len();
             }
         }
