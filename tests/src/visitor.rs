@@ -3,12 +3,13 @@
 use std::{
     fs,
     io::{Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{IpAddr, SocketAddr, TcpStream},
     path::Path,
     sync::Arc,
     time::Duration,
 };
 
+use socket2::{Domain, Socket, Type};
 use tokio_rustls::rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
     crypto::ring,
@@ -30,6 +31,7 @@ pub type Connection = StreamOwned<ClientConnection, TcpStream>;
 pub struct Visitor<'lab> {
     namespace: &'lab Namespace,
     address: SocketAddr,
+    source: Option<IpAddr>,
     tls: Arc<ClientConfig>,
     /// The cookie's name and value.
     pub cookie: Option<String>,
@@ -102,7 +104,13 @@ impl<'lab> Visitor<'lab> {
             .expect("TLS 1.2 and 1.3")
             .with_root_certificates(roots)
             .with_no_client_auth();
-        Self { namespace, address, tls: Arc::new(tls), cookie: None }
+        Self { namespace, address, source: None, tls: Arc::new(tls), cookie: None }
+    }
+
+    /// The same, coming from this address of the host.
+    #[must_use]
+    pub fn coming_from(self, source: IpAddr) -> Self {
+        Self { source: Some(source), ..self }
     }
 
     /// How connections over TLS are made.
@@ -117,8 +125,11 @@ impl<'lab> Visitor<'lab> {
     /// If there is no site.
     #[must_use]
     pub fn connect(&self) -> TcpStream {
-        let address = self.address;
-        let stream = self.namespace.within(move || TcpStream::connect(address));
+        let (source, address) = (self.source, self.address);
+        let stream = self.namespace.within(move || match source {
+            Some(source) => dial(source, address),
+            None => TcpStream::connect(address),
+        });
         let stream = stream.expect("a site");
         stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
         stream.set_write_timeout(Some(PATIENCE)).expect("a time-out");
@@ -221,6 +232,17 @@ impl<'lab> Visitor<'lab> {
     pub fn log_in(&mut self, email: &str, password: &str) -> Page {
         self.post("/log-in", &[("email", email), ("password", password)])
     }
+}
+
+/// Connects from this address of the host.
+///
+/// # Errors
+/// If nobody listens, or the address is another host's.
+pub fn dial(source: IpAddr, to: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+    socket.bind(&SocketAddr::new(source, 0).into())?;
+    socket.connect(&to.into())?;
+    Ok(socket.into())
 }
 
 /// A value as it stands in a form.

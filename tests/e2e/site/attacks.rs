@@ -1,12 +1,6 @@
 //! What attackers try.
 
-use std::{
-    io::{Read, Write},
-    time::Duration,
-};
-
-use tacit_messages::clock::Instant;
-use tacit_tests::{Gateway, Lab, Visitor, clock::elapsed, visitor::Page};
+use tacit_tests::{Gateway, Lab, Visitor, visitor::Page};
 
 use super::{EMAIL, PASSWORD, customer, logged_in, start, visitor};
 
@@ -220,86 +214,6 @@ fn malformed_and_oversized_requests_are_refused_and_the_site_goes_on() {
         assert_eq!(answers, 0, "{what}: a second request was answered");
         assert_eq!(ann.get("/").status, 200, "{what}");
     }
-}
-
-#[test]
-fn visitors_who_hold_connections_keep_nobody_out() {
-    let lab = Lab::new(1);
-    let site = "198.51.100.1:8443";
-    let gateway = Gateway::start_with(&lab, &["--site", "0.0.0.0:8443"]);
-    let certificate = gateway.data_dir().join("site.pem");
-    let attacker = Visitor::at(site.parse().unwrap(), &lab.clients[0], &certificate);
-    let mut held: Vec<_> = (0..1000).map(|_| attacker.connect()).collect();
-    for stream in &mut held {
-        let _ = stream.write_all(b"\x16");
-    }
-    // Some that have got through the handshake, and send a head byte by byte.
-    let mut slow: Vec<_> = (0..20).filter_map(|_| attacker.connect_tls().ok()).collect();
-    for connection in &mut slow {
-        let _ = connection.write_all(b"GET / HTTP/1.1\r\nHost:");
-    }
-    let mut ann = Visitor::at("127.0.0.1:8443".parse().unwrap(), &lab.gateway, &certificate);
-    let began = Instant::now();
-    for _ in 0..20 {
-        assert_eq!(ann.get("/").status, 200);
-    }
-    assert!(elapsed(began) < Duration::from_secs(5), "{:?}", elapsed(began));
-    // The handshakes that do not come are given up.
-    let mut first = held.remove(0);
-    first.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
-    assert!(
-        !matches!(first.read(&mut [0; 64]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
-    );
-    drop(held);
-}
-
-/// The time that a log-in takes.
-fn time_of(visitor: &mut Visitor<'_>, email: &str) -> (Duration, Page) {
-    let began = Instant::now();
-    let answer = visitor.log_in(email, "not-the-password");
-    (elapsed(began), answer)
-}
-
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort();
-    times[times.len() / 2]
-}
-
-#[test]
-fn nobody_learns_who_is_a_customer() {
-    let lab = Lab::new(0);
-    let (gateway, server) = start(&lab, &[]);
-    for number in 0..3 {
-        customer(&lab, &gateway, &format!("c{number}@example.org"));
-    }
-    let mut eve = visitor(&lab, &gateway);
-    let (mut known, mut unknown) = (Vec::new(), Vec::new());
-    for number in 0..12 {
-        let (time, is) = time_of(&mut eve, &format!("c{}@example.org", number % 3));
-        known.push(time);
-        let (time, is_not) = time_of(&mut eve, &format!("n{}@example.org", number % 3));
-        unknown.push(time);
-        let plain = |page: &Page, kind: char| {
-            page.body.replace(&format!("{kind}{}@example.org", number % 3), "?")
-        };
-        let (one, other) = (plain(&is, 'c'), plain(&is_not, 'n'));
-        assert_eq!((is.status, one), (is_not.status, other));
-    }
-    let (known, unknown) = (median(known), median(unknown));
-    let ratio = known.as_secs_f64() / unknown.as_secs_f64();
-    assert!((0.7..1.4).contains(&ratio), "{known:?} for customers, {unknown:?} for others");
-
-    let form = |email| {
-        let rest = [("again", PASSWORD), ("who", "of-age"), ("rules", "accepted")];
-        [&[("email", email), ("password", PASSWORD)], &rest[..]].concat()
-    };
-    let [is, is_not] = ["c1@example.org", "n1@example.org"].map(|email| {
-        let answer = eve.post("/register", &form(email));
-        (answer.status, answer.body)
-    });
-    assert_eq!(is, is_not);
-    let told = super::letter(&server, "c1@example.org", 2);
-    assert!(!told.text.contains("/confirm/"), "{}", told.text);
 }
 
 #[test]

@@ -95,7 +95,7 @@ fn taken_port_is_an_error_if_it_was_named_and_a_note_if_not() {
 }
 
 /// What is answered to bytes without TLS.
-fn plainly(lab: &Lab, address: &'static str, bytes: &[u8]) -> String {
+pub(super) fn plainly(lab: &Lab, address: &'static str, bytes: &[u8]) -> String {
     let mut stream = lab.gateway.within(move || TcpStream::connect(address)).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     stream.write_all(bytes).unwrap();

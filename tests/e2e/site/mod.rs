@@ -4,10 +4,14 @@ mod attacks;
 mod audit;
 mod browser;
 mod certificate;
+mod crowds;
 mod gateways;
+mod headers;
 mod journey;
 mod markup;
 mod privacy;
+mod timing;
+mod tunnel;
 
 use std::{
     io::Write,

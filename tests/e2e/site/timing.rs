@@ -1,0 +1,134 @@
+//! How long answers take, and what that tells of who is a customer: nothing.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
+
+use tacit_messages::clock::Instant;
+use tacit_tests::{Lab, Visitor, clock::elapsed, visitor::Page};
+
+use super::{PASSWORD, customer, letter, start, visitor};
+
+/// Pairs of tries, of a customer and of nobody in turn.
+const PAIRS: usize = 24;
+/// Customers, and others, so that none is tried so often that it has to wait.
+const PEOPLE: usize = 6;
+/// From so many standard deviations on two lists of times differ: by chance once in 10,000 runs.
+const DIFFERENT: f64 = 3.9;
+
+/// How many standard deviations the ranks of `one` are from what they would be if both lists were of one kind (Mann and
+/// Whitney's test).
+fn deviations(one: &[Duration], other: &[Duration]) -> f64 {
+    let (count, others) = (one.len() as f64, other.len() as f64);
+    let above = |time: &Duration| {
+        let rank = |than: &Duration| match time.cmp(than) {
+            std::cmp::Ordering::Greater => 1.0,
+            std::cmp::Ordering::Equal => 0.5,
+            std::cmp::Ordering::Less => 0.0,
+        };
+        other.iter().map(rank).sum::<f64>()
+    };
+    let score: f64 = one.iter().map(above).sum();
+    let spread = (count * others * (count + others + 1.0) / 12.0).sqrt();
+    (score - count * others / 2.0).abs() / spread
+}
+
+fn median(times: &[Duration]) -> Duration {
+    let mut times = times.to_vec();
+    times.sort();
+    times[times.len() / 2]
+}
+
+/// Asserts that nobody can tell the times apart.
+fn assert_alike(known: &[Duration], unknown: &[Duration]) {
+    let deviations = deviations(known, unknown);
+    let medians = (median(known), median(unknown));
+    assert!(deviations < DIFFERENT, "{deviations} deviations; medians {medians:?}");
+    let ratio = medians.0.as_secs_f64() / medians.1.as_secs_f64();
+    assert!((0.7..1.4).contains(&ratio), "medians {medians:?}");
+}
+
+#[test]
+fn times_of_two_kinds_are_told_apart_and_of_one_kind_are_not() {
+    let times = |from: u64, step: u64| -> Vec<_> {
+        (0..PAIRS as u64).map(|n| Duration::from_micros(from + n * step % 97)).collect()
+    };
+    assert!(deviations(&times(1_000, 13), &times(1_100, 13)) > DIFFERENT);
+    assert!(deviations(&times(1_000, 13), &times(1_000, 29)) < DIFFERENT / 2.0);
+}
+
+/// An address of the network with this number, on the loopback interface.
+fn network(number: usize) -> IpAddr {
+    Ipv4Addr::new(127, 1, u8::try_from(number).unwrap(), 1).into()
+}
+
+/// The time that something takes, and its answer.
+fn timed(work: impl FnOnce() -> Page) -> (Duration, Page) {
+    let began = Instant::now();
+    let answer = work();
+    (elapsed(began), answer)
+}
+
+#[test]
+fn logging_in_takes_as_long_and_says_the_same_whether_or_not_there_is_such_a_customer() {
+    let lab = Lab::new(0);
+    let (gateway, _server) = start(&lab, &[]);
+    for number in 0..PEOPLE {
+        customer(&lab, &gateway, &format!("c{number}@example.org"));
+    }
+    let (mut known, mut unknown) = (Vec::new(), Vec::new());
+    for pair in 0..PAIRS {
+        // Of a network of its own, so that none has to wait.
+        let mut eve = visitor(&lab, &gateway).coming_from(network(pair / 10));
+        let mut try_as = |email: &str| timed(|| eve.log_in(email, "not-the-password"));
+        let person = |kind| format!("{kind}{}@example.org", pair % PEOPLE);
+        let (somebody, nobody) = (person("c"), person("n"));
+        let (first, second) = match pair % 2 {
+            0 => (try_as(&somebody), try_as(&nobody)),
+            _ => {
+                let second = try_as(&nobody);
+                (try_as(&somebody), second)
+            }
+        };
+        let told = |page: &Page, email: &str| (page.status, page.body.replace(email, "?"));
+        assert_eq!(told(&first.1, &somebody), told(&second.1, &nobody));
+        assert!(first.1.body.contains("is wrong"), "{}", first.1.body);
+        known.push(first.0);
+        unknown.push(second.0);
+    }
+    assert_alike(&known, &unknown);
+}
+
+#[test]
+fn registering_takes_as_long_and_says_the_same_whether_or_not_there_is_such_a_customer() {
+    const EACH: usize = 20;
+    let lab = Lab::new(0);
+    let (gateway, server) = start(&lab, &[]);
+    for number in 0..EACH {
+        gateway.add_account(&format!("c{number}@example.org"));
+    }
+    let register = |eve: &mut Visitor<'_>, email: &str| {
+        let rest = [("again", PASSWORD), ("who", "of-age"), ("rules", "accepted")];
+        let form = [&[("email", email), ("password", PASSWORD)], &rest[..]].concat();
+        timed(|| eve.post("/register", &form))
+    };
+    let (mut known, mut unknown) = (Vec::new(), Vec::new());
+    for number in 0..EACH {
+        let mut eve = visitor(&lab, &gateway).coming_from(network(number / 4));
+        let mut try_as = |kind: &str| register(&mut eve, &format!("{kind}{number}@example.org"));
+        let ((time, is), (other_time, is_not)) = match number % 2 {
+            0 => (try_as("c"), try_as("n")),
+            _ => {
+                let is_not = try_as("n");
+                (try_as("c"), is_not)
+            }
+        };
+        assert_eq!((is.status, is.body), (200, is_not.body));
+        known.push(time);
+        unknown.push(other_time);
+    }
+    assert_alike(&known, &unknown);
+    let told = letter(&server, "c1@example.org", 1);
+    assert!(!told.text.contains("/confirm/"), "{}", told.text);
+}
