@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::{
     link::{Link, LinkError},
+    site,
     starter::Starter,
 };
 use crate::{config::Settings, host::TunnelIo, seal::SealError};
@@ -150,9 +151,11 @@ pub(crate) fn arguments(settings: &Settings, networks: TunnelPool) -> Vec<String
         format!("--tunnel-v6={}", networks.v6()),
         format!("--mtu={}", settings.mtu),
     ];
+    let serves =
+        !settings.serve.is_empty() || !site::ports_in_tunnel(settings, networks).is_empty();
     let switches = [
         ("--allow-device-to-device", settings.allow_device_to_device),
-        ("--allow-gateway", !settings.serve.is_empty()),
+        ("--allow-gateway", serves),
     ];
     arguments.extend(switches.iter().filter(|(_, on)| *on).map(|(switch, _)| (*switch).into()));
     arguments
