@@ -144,8 +144,13 @@ impl<'lab> Browser<'lab> {
     /// # Panics
     /// If it does not.
     pub fn wait_for_text(&self, text: &str) {
-        let shown = wait_for(PATIENCE, || self.text("body").contains(text).then_some(()));
-        assert!(shown.is_some(), "{text:?} does not show: {}", self.text("body"));
+        let script = json!({ "script": "return document.body.innerText", "args": [] });
+        let path = format!("{}/execute/sync", self.session);
+        // There is none while the browser goes from one page to another.
+        let body = || self.ask("POST", &path, &script).ok();
+        let shows = || body().is_some_and(|body| body.as_str().unwrap_or_default().contains(text));
+        let shown = wait_for(PATIENCE, || shows().then_some(()));
+        assert!(shown.is_some(), "{text:?} does not show: {:?}", body());
     }
 
     /// Gives the window a size, and the pages a scheme: `light` or `dark`.
