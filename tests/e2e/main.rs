@@ -10,6 +10,7 @@ mod clauses;
 mod cli;
 mod clients;
 mod control_seal;
+mod database;
 mod dependencies;
 mod devices;
 mod fail_closed;

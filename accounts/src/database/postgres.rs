@@ -1,7 +1,21 @@
 //! A store in a database of a PostgreSQL server: how it is named and reached.
 
-use std::{fmt, fs, io, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    fmt,
+    fs::{self, File},
+    io::{self, Read, Write},
+    net::IpAddr,
+    os::fd::{AsRawFd, OwnedFd},
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::Arc,
+    time::Duration,
+};
 
+use rustix::{
+    fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create},
+    io::Errno,
+};
 use sqlx::{
     AnyConnection, AnyPool, AssertSqlSafe, ConnectOptions, Connection, Executor,
     any::{AnyConnectOptions, AnyPoolOptions},
@@ -9,6 +23,7 @@ use sqlx::{
 
 use tacit_messages::clock::Instant;
 use tokio::time::sleep;
+use tokio_rustls::rustls::pki_types::{CertificateDer, pem::PemObject};
 
 use super::Connections;
 use crate::StoreError;
@@ -50,6 +65,9 @@ const DURABLE: &str = "SET synchronous_commit = 'on'";
 const QUICK: &str = "SET synchronous_commit = 'off'";
 const READING: &str = "SET default_transaction_read_only = 'on'";
 
+/// Longest file of certificates that is read, in bytes.
+const LONGEST_FILE: u64 = 1024 * 1024;
+
 /// Why a text names no database.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
@@ -80,6 +98,9 @@ pub enum ServerError {
         /// What the system said.
         source: io::Error,
     },
+    /// The file holds something else.
+    #[error("{} (`sslrootcert`) has no certificate in PEM's form", .0.display())]
+    NoCertificate(PathBuf),
 }
 
 /// Where a server listens.
@@ -98,6 +119,8 @@ pub enum Address {
 pub struct Server {
     options: AnyConnectOptions,
     address: Address,
+    /// What the options name as the file of the certificates to trust.
+    _certificates: Option<Arc<OwnedFd>>,
 }
 
 impl FromStr for Server {
@@ -131,15 +154,17 @@ impl FromStr for Server {
         if !["disable", "prefer", "require", "verify-ca", "verify-full"].contains(&&*ssl_mode) {
             return Err(ServerError::SslMode);
         }
-        let certificates = ssl_root_cert.map(read_certificates).transpose()?;
+        let certificates = ssl_root_cert.as_deref().map(keep_certificates).transpose()?;
         let mut pairs = url.query_pairs_mut();
         pairs.clear();
         pairs.append_pair("sslmode", &ssl_mode).append_pair("application_name", "tacit");
-        if let Some(certificates) = certificates {
-            pairs.append_pair("sslrootcert", &certificates);
+        if let Some(certificates) = &certificates {
+            let path = format!("/proc/self/fd/{}", certificates.as_raw_fd());
+            pairs.append_pair("sslrootcert", &path);
         }
         drop(pairs);
-        Ok(Self { options: options.disable_statement_logging(), address })
+        let options = options.disable_statement_logging();
+        Ok(Self { options, address, _certificates: certificates.map(Arc::new) })
     }
 }
 
@@ -160,10 +185,43 @@ fn default_ssl_mode(address: &Address) -> &'static str {
     }
 }
 
-fn read_certificates(path: PathBuf) -> Result<String, ServerError> {
-    fs::read_to_string(&path)
-        .map(|text| text.trim().to_owned())
-        .map_err(|source| ServerError::RootCertificate { path, source })
+/// Copies a file's certificates into memory. sqlx opens what it is given for each connection, also in a process that
+/// can open no file any more: this one it can, by its number.
+fn keep_certificates(path: &Path) -> Result<OwnedFd, ServerError> {
+    let unreadable = |source| ServerError::RootCertificate { path: path.into(), source };
+    let text = read_plain(path).map_err(unreadable)?;
+    let mut certificates = CertificateDer::pem_slice_iter(&text).peekable();
+    if certificates.peek().is_none() || certificates.any(|certificate| certificate.is_err()) {
+        return Err(ServerError::NoCertificate(path.into()));
+    }
+    in_memory(&text).map_err(unreadable)
+}
+
+/// Reads a plain file of a reasonable length.
+fn read_plain(path: &Path) -> io::Result<Vec<u8>> {
+    let file = fs::metadata(path)?;
+    if !file.is_file() || file.len() > LONGEST_FILE {
+        return Err(io::Error::other("it is no plain file of at most 1 MiB"));
+    }
+    let mut text = Vec::new();
+    File::open(path)?.take(LONGEST_FILE).read_to_end(&mut text)?;
+    Ok(text)
+}
+
+/// A file without a name that nobody can change any more.
+fn in_memory(bytes: &[u8]) -> io::Result<OwnedFd> {
+    let make = |more| {
+        memfd_create("certificates", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | more)
+    };
+    // A kernel may insist that it is never run, and an older one does not know of that.
+    let file = match make(MemfdFlags::NOEXEC_SEAL) {
+        Err(Errno::INVAL) => make(MemfdFlags::empty()),
+        made => made,
+    }?;
+    let mut file = File::from(file);
+    file.write_all(bytes)?;
+    fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+    Ok(file.into())
 }
 
 impl Server {
@@ -395,10 +453,28 @@ mod tests {
             "postgres://tacit@db/tacit?sslmode=maybe",
             "postgres://tacit@db/tacit?colour=red",
             "postgres://tacit@db/tacit?sslrootcert=/nonexistent",
+            "postgres://tacit@db/tacit?sslrootcert=/dev/zero",
+            "postgres://tacit@db/tacit?sslrootcert=/etc/passwd",
         ] {
             let error = server(text).unwrap_err().to_string();
             assert!(!error.contains('\n') && !error.contains("secret"), "{error}");
         }
+    }
+
+    #[test]
+    fn certificates_are_read_once_and_stay_whatever_becomes_of_their_file() {
+        let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+        let certificate = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
+        fs::write(&path, certificate).unwrap();
+        let url = format!("postgres://tacit@db/tacit?sslrootcert={}", path.display());
+        let server = server(&url).unwrap();
+        path.close().unwrap();
+        let pairs = server.options.database_url.query_pairs();
+        let (_, kept) = pairs.into_iter().find(|(key, _)| key == "sslrootcert").unwrap();
+        for _ in 0..2 {
+            assert_eq!(fs::read_to_string(&*kept).unwrap(), certificate);
+        }
+        assert!(fs::write(&*kept, "another").is_err());
     }
 
     #[test]
