@@ -11,7 +11,7 @@ mod verbs;
 use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
 
-use crate::verbs::{compare, flood, pair, scale};
+use crate::verbs::{compare, flood, pair, scale, store};
 
 #[derive(Parser)]
 #[command(name = "tacit-benches", about = "Measures Tacit, alone and beside other servers")]
@@ -46,6 +46,10 @@ enum Verb {
         cargo build --release -p tacit --features unsealed && mv target/release/tacit ./tacit-unsealed\n  \
         cargo run --release -p tacit-benches -- pair ./tacit-unsealed")]
     Pair(pair::Options),
+    /// Measures how many changes of sessions are written, and how fast a device is found, on SQLite and PostgreSQL.
+    ///
+    /// Needs root and Debian's postgresql-15. Writes JSON to target/store/.
+    Store(store::Options),
 }
 
 fn main() -> Result<()> {
@@ -59,5 +63,6 @@ fn main() -> Result<()> {
         Verb::Scale(options) => scale::run(&options),
         Verb::Flood(options) => flood::run(&options),
         Verb::Pair(options) => pair::run(&options),
+        Verb::Store(options) => store::run(&options),
     }
 }

@@ -65,6 +65,15 @@ impl<'lab> Postgres<'lab> {
         server
     }
 
+    /// Starts a server that syncs what is committed, as it would at an operator's.
+    ///
+    /// # Panics
+    /// If it does not start.
+    #[must_use]
+    pub fn start_durably(dir: &Path) -> Self {
+        Self::start_with(dir, None, &["-c", "fsync=on"])
+    }
+
     /// Starts the server again.
     ///
     /// # Panics

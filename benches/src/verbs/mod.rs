@@ -4,3 +4,4 @@ pub(crate) mod compare;
 pub(crate) mod flood;
 pub(crate) mod pair;
 pub(crate) mod scale;
+pub(crate) mod store;
