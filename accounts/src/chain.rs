@@ -5,6 +5,8 @@
 //! over, and the last of those's hash) are sealed in the table `chains`, so that nobody without the data key can write
 //! an entry, or take the last ones away.
 
+mod verify;
+
 use std::{fmt, str::FromStr};
 
 use rand_core::{OsRng, RngCore};
@@ -13,6 +15,7 @@ use tacit_keys::{DataKey, DataKeys};
 use tacit_messages::UnixSeconds;
 use zeroize::Zeroizing;
 
+pub(crate) use self::verify::{EVERYBODY, Entry, verify};
 use crate::{StoreError, personal::CHAIN_STATE, store::Write, times::time_column};
 
 /// Length of an entry's hash in bytes.
@@ -301,10 +304,7 @@ fn open(keys: &DataKeys, chain: Chain, sealed: &[u8]) -> Result<State, StoreErro
 }
 
 /// The number of the chain's entries and its sealed state, which nobody else changes until this change ends.
-pub(crate) async fn hold(
-    write: &mut Write,
-    chain: Chain,
-) -> Result<Option<(i64, Vec<u8>)>, StoreError> {
+async fn hold(write: &mut Write, chain: Chain) -> Result<Option<(i64, Vec<u8>)>, StoreError> {
     // An update, because that is how both databases let one wait for another.
     let row = sqlx::query_as(
         "UPDATE chains SET entries = entries WHERE id = $1 RETURNING entries, state",
@@ -347,7 +347,7 @@ impl fmt::Display for ChainFault {
 pub type Verdict = Result<VerifiedChain, ChainFault>;
 
 /// Walks along a chain from its foot to its head, entry by entry, and stops at the first that is not what was written.
-pub(crate) struct Walk {
+struct Walk {
     chain: Chain,
     state: State,
     at: End,
@@ -356,7 +356,7 @@ pub(crate) struct Walk {
 
 impl Walk {
     /// Begins at the foot; `noted` is an end that the chain had before, from outside the store.
-    pub(crate) fn begin(
+    fn begin(
         keys: &DataKeys,
         chain: Chain,
         row: Option<(i64, Vec<u8>)>,
@@ -373,7 +373,7 @@ impl Walk {
     }
 
     /// Passes the next entry; its content is `None` if it could not be read.
-    pub(crate) fn step(
+    fn step(
         &mut self,
         number: i64,
         content: Option<&Content>,
@@ -396,7 +396,7 @@ impl Walk {
     }
 
     /// Ends at the head, or says what is missing.
-    pub(crate) fn end(self) -> Result<VerifiedChain, ChainFault> {
+    fn end(self) -> Result<VerifiedChain, ChainFault> {
         if self.at.entries < self.state.head.entries {
             return Err(ChainFault::Missing(self.at.entries + 1));
         }

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     AccountId, Line, Reader, Store, StoreError,
-    chain::{self, Chain, Content, End, Verdict, Walk},
+    chain::{self, Chain, Content, EVERYBODY, End, Entry, Verdict},
     consents,
     personal::{RECIPIENT, REFERENCE},
     staff_log::{DataKind, Deed},
@@ -83,18 +83,28 @@ pub struct Disclosure {
     pub content_hash: [u8; 32],
 }
 
-type DisclosureRow = (i64, i64, i64, i64, String, Vec<u8>, Vec<u8>, Option<i64>, Vec<u8>, Vec<u8>);
+pub(crate) type DisclosureRow =
+    (i64, i64, i64, i64, String, Vec<u8>, Vec<u8>, Option<i64>, Vec<u8>, Vec<u8>);
 
-/// An account's or everybody's entries that follow the one numbered $1.
-const ENTRIES: &str =
-    "SELECT number, at, uid, account_id, basis, reference, recipient, secret_until, content_hash, hash
-     FROM disclosures WHERE number > $1 AND (account_id = $2 OR $2 < 0) ORDER BY number LIMIT $3";
+impl Entry for DisclosureRow {
+    const CHAIN: Chain = Chain::Disclosures;
 
-/// Stands for everybody in [`ENTRIES`]: no account has a number below 1.
-const EVERYBODY: i64 = -1;
+    const SELECT: &'static str =
+        "SELECT number, at, uid, account_id, basis, reference, recipient, secret_until, content_hash, hash
+         FROM disclosures WHERE number > $1 AND (account_id = $2 OR $2 < 0) ORDER BY number LIMIT $3";
 
-/// How many entries are read at a time.
-const BATCH: i64 = 1000;
+    fn number(&self) -> i64 {
+        self.0
+    }
+
+    fn hash(&self) -> &[u8] {
+        &self.9
+    }
+
+    fn content(&self, keys: &DataKeys) -> Option<Content> {
+        read(keys, self).ok().map(|disclosure| content(&disclosure))
+    }
+}
 
 impl Store {
     /// Registers a disclosure, and returns it with what may leave: everything that is held about the account, as JSON.
@@ -141,7 +151,7 @@ impl Store {
         account: Option<AccountId>,
     ) -> Result<Vec<Disclosure>, StoreError> {
         let account = account.map_or(EVERYBODY, |account| account.0);
-        let rows = sqlx::query_as(ENTRIES).bind(0_i64).bind(account).bind(i64::MAX);
+        let rows = sqlx::query_as(DisclosureRow::SELECT).bind(0_i64).bind(account).bind(i64::MAX);
         let rows: Vec<DisclosureRow> = rows.fetch_all(self.reader()).await?;
         let keys = self.keys();
         rows.iter().map(|row| read(&keys, row)).collect()
@@ -168,7 +178,7 @@ impl Store {
     /// [`StoreError::Database`]
     pub async fn verify_disclosures(&self, noted: Option<End>) -> Result<Verdict, StoreError> {
         let mut write = self.write().await?;
-        verify(&mut write, &self.keys(), noted).await
+        chain::verify::<DisclosureRow>(&mut write, &self.keys(), noted).await
     }
 
     async fn enter(&self, write: &mut Write, entry: &Disclosure) -> Result<u64, StoreError> {
@@ -193,34 +203,6 @@ impl Store {
         .execute(write.connection())
         .await?;
         Ok(next.number.unsigned_abs())
-    }
-}
-
-/// Looks whether any entry of the register was changed, removed, moved, added or cut off.
-pub(crate) async fn verify(
-    write: &mut Write,
-    keys: &DataKeys,
-    noted: Option<End>,
-) -> Result<Verdict, StoreError> {
-    let head = chain::hold(write, Chain::Disclosures).await?;
-    let mut walk = match Walk::begin(keys, Chain::Disclosures, head, noted) {
-        Ok(walk) => walk,
-        Err(fault) => return Ok(Err(fault)),
-    };
-    let mut after = i64::MIN;
-    loop {
-        let batch = sqlx::query_as(ENTRIES).bind(after).bind(EVERYBODY).bind(BATCH);
-        let rows: Vec<DisclosureRow> = batch.fetch_all(write.connection()).await?;
-        for row in &rows {
-            let content = read(keys, row).ok().map(|disclosure| content(&disclosure));
-            if let Err(fault) = walk.step(row.0, content.as_ref(), &row.9) {
-                return Ok(Err(fault));
-            }
-        }
-        match rows.last() {
-            Some(row) => after = row.0,
-            None => return Ok(walk.end()),
-        }
     }
 }
 

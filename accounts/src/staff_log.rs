@@ -7,13 +7,10 @@ use tacit_messages::UnixSeconds;
 
 use crate::{
     AccountId, Store, StoreError,
-    chain::{self, Chain, Content, End, Verdict, Walk},
+    chain::{self, Chain, Content, EVERYBODY, End, Entry, Verdict},
     store::Write,
     times::{read_time, time_column},
 };
-
-/// How many entries are read at a time.
-const BATCH: i64 = 1000;
 
 /// A kind of personal data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -108,14 +105,28 @@ pub struct StaffEntry {
     pub data: String,
 }
 
-type EntryRow = (i64, i64, i64, String, Option<i64>, String, Vec<u8>);
+pub(crate) type EntryRow = (i64, i64, i64, String, Option<i64>, String, Vec<u8>);
 
-/// An account's or everybody's entries that follow the one numbered $1.
-const ENTRIES: &str = "SELECT number, at, uid, verb, account_id, data, hash FROM staff_log
-     WHERE number > $1 AND (account_id = $2 OR $2 < 0) ORDER BY number LIMIT $3";
+impl Entry for EntryRow {
+    const CHAIN: Chain = Chain::StaffLog;
 
-/// Stands for everybody in [`ENTRIES`]: no account has a number below 1.
-const EVERYBODY: i64 = -1;
+    const SELECT: &'static str =
+        "SELECT number, at, uid, verb, account_id, data, hash FROM staff_log
+         WHERE number > $1 AND (account_id = $2 OR $2 < 0) ORDER BY number LIMIT $3";
+
+    fn number(&self) -> i64 {
+        self.0
+    }
+
+    fn hash(&self) -> &[u8] {
+        &self.6
+    }
+
+    fn content(&self, _: &DataKeys) -> Option<Content> {
+        let (_, at, uid, verb, account, data, _) = self;
+        Some(content(*at, *uid, verb, *account, data))
+    }
+}
 
 impl Store {
     /// Writes to the staff log that somebody is going to be shown data; show it only after that.
@@ -170,7 +181,8 @@ impl Store {
     ) -> Result<Vec<StaffEntry>, StoreError> {
         let after = i64::try_from(after).unwrap_or(i64::MAX);
         let account = account.map_or(EVERYBODY, |account| account.0);
-        let rows = sqlx::query_as(ENTRIES).bind(after).bind(account).bind(i64::from(limit));
+        let rows =
+            sqlx::query_as(EntryRow::SELECT).bind(after).bind(account).bind(i64::from(limit));
         let rows: Vec<EntryRow> = rows.fetch_all(self.reader()).await?;
         Ok(rows.into_iter().map(read_entry).collect())
     }
@@ -182,35 +194,7 @@ impl Store {
     /// [`StoreError::Database`]
     pub async fn verify_staff_log(&self, noted: Option<End>) -> Result<Verdict, StoreError> {
         let mut write = self.write().await?;
-        verify(&mut write, &self.keys(), noted).await
-    }
-}
-
-/// Looks whether any entry of the log was changed, removed, moved, added or cut off.
-pub(crate) async fn verify(
-    write: &mut Write,
-    keys: &DataKeys,
-    noted: Option<End>,
-) -> Result<Verdict, StoreError> {
-    let head = chain::hold(write, Chain::StaffLog).await?;
-    let mut walk = match Walk::begin(keys, Chain::StaffLog, head, noted) {
-        Ok(walk) => walk,
-        Err(fault) => return Ok(Err(fault)),
-    };
-    let mut after = i64::MIN;
-    loop {
-        let batch = sqlx::query_as(ENTRIES).bind(after).bind(EVERYBODY).bind(BATCH);
-        let rows: Vec<EntryRow> = batch.fetch_all(write.connection()).await?;
-        for (number, at, uid, verb, account, data, hash) in &rows {
-            let content = content(*at, *uid, verb, *account, data);
-            if let Err(fault) = walk.step(*number, Some(&content), hash) {
-                return Ok(Err(fault));
-            }
-        }
-        match rows.last() {
-            Some(row) => after = row.0,
-            None => return Ok(walk.end()),
-        }
+        chain::verify::<EntryRow>(&mut write, &self.keys(), noted).await
     }
 }
 

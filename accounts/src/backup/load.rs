@@ -16,7 +16,8 @@ use super::{
 };
 use crate::{
     Chain, DataKind, Database, Deed, Store, StoreError, TunnelPool, chain, data_keys,
-    database::Kind, disclosures, staff_log, store::Write, times::time_column,
+    database::Kind, disclosures::DisclosureRow, staff_log::EntryRow, store::Write,
+    times::time_column,
 };
 
 /// How a backup is restored.
@@ -117,8 +118,8 @@ async fn migrate(kind: Kind, write: &mut Write, version: Option<i64>) -> Result<
 async fn check_chains(write: &mut Write, keys: &DataKeys) -> Result<(), BackupError> {
     for chain in Chain::ALL {
         let verdict = match chain {
-            Chain::StaffLog => staff_log::verify(write, keys, None).await?,
-            Chain::Disclosures => disclosures::verify(write, keys, None).await?,
+            Chain::StaffLog => chain::verify::<EntryRow>(write, keys, None).await?,
+            Chain::Disclosures => chain::verify::<DisclosureRow>(write, keys, None).await?,
         };
         if let Err(fault) = verdict {
             return Err(BackupError::Chain { chain, fault });
