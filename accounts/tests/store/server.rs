@@ -11,6 +11,7 @@ use sqlx::{AnyConnection, Connection, Executor};
 use tacit_accounts::{Database, Store, StoreError};
 use tacit_messages::clock::Instant;
 use tacit_tests::postgres::Postgres;
+use tokio::time::sleep;
 
 use crate::{
     Fixture, NOW, Place, add_account, add_device, data_keys, ip, later, name, open,
@@ -202,6 +203,47 @@ async fn purge_says_so_while_the_server_keeps_what_is_removed_for_somebody_else(
     }
     store.purge(Duration::ZERO, NOW).await.unwrap();
     assert_eq!(own.holders("base", NAME.as_bytes()), 0);
+}
+
+/// Waits until somebody waits for those who read what is removed.
+async fn until_a_purge_waits(watcher: &mut AnyConnection) {
+    let sql = "SELECT COUNT(*) FROM pg_stat_activity WHERE query LIKE '%pg_snapshot_xmin%' AND pid != pg_backend_pid()";
+    let began = Instant::now();
+    while sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut *watcher).await.unwrap() == 0 {
+        assert!(Instant::now().since(began) < Duration::from_secs(4), "no purge waits");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_gateway_removes_during_a_purge_is_not_taken_for_purged() {
+    let own = OwnServer::start().await;
+    let account = add_account(&own.store, "ann@example.org").await;
+    add_device(&own.store, account, NAME).await.unwrap();
+    add_device(&own.store, account, "later").await.unwrap();
+    let url = own.server.url("tacit").replace("//tacit@", "//vpn@");
+    let database = Database::Postgres(url.parse().unwrap());
+    let other = open(database, pool("10.66.0.0/16", "fd66::/64")).await.unwrap();
+    let mut reader = AnyConnection::connect(&url).await.unwrap();
+    let mut watcher = AnyConnection::connect(&url).await.unwrap();
+    reader.execute(sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ")).await.unwrap();
+    reader.execute(sqlx::raw_sql("SELECT COUNT(*) FROM devices")).await.unwrap();
+    own.store.remove_device(account, &name(NAME), NOW).await.unwrap();
+
+    let store = own.store.clone();
+    let purging = tokio::spawn(async move { store.purge(Duration::ZERO, NOW).await });
+    until_a_purge_waits(&mut watcher).await;
+    other.remove_device(account, &name("later"), NOW).await.unwrap();
+    reader.execute(sqlx::raw_sql("COMMIT")).await.unwrap();
+    purging.await.unwrap().unwrap();
+
+    let due = "SELECT scrub_due FROM gateway";
+    let is_due = async |watcher: &mut AnyConnection| -> i64 {
+        sqlx::query_scalar(due).fetch_one(watcher).await.unwrap()
+    };
+    assert_eq!(is_due(&mut watcher).await, 1);
+    other.purge(Duration::ZERO, NOW).await.unwrap();
+    assert_eq!(is_due(&mut watcher).await, 0);
 }
 
 #[tokio::test]
