@@ -25,7 +25,10 @@ use tacit_accounts::{
 use tracing::Level;
 
 use crate::{
-    control::site::SiteAddresses, endpoint::Endpoint, host::ServedPort, metrics::MetricsAddress,
+    control::{gateway_name, site::SiteAddresses},
+    endpoint::Endpoint,
+    host::ServedPort,
+    metrics::MetricsAddress,
     program,
 };
 
@@ -571,6 +574,10 @@ impl Settings {
         ensure!(
             self.database.is_some() || self.database_password_file.is_none(),
             "`database-password-file` is for a `database`, and none is named"
+        );
+        ensure!(
+            self.gateway_name.as_deref().is_none_or(gateway_name::is_name),
+            "`gateway-name` must be 1 to 64 letters without accents, digits, and the signs . _ - /"
         );
         ensure!(self.device_limit >= 1, "`device-limit` is 0, but must be at least 1");
         for net in &self.allow_private {

@@ -2,9 +2,10 @@
 //! changes nothing. Verbs and the places for values are read from the program's own help, so that none is forgotten.
 
 use std::{
-    collections::BTreeMap,
-    fs,
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, Permissions},
     io::Write as _,
+    os::unix::fs::{PermissionsExt, chown},
     path::Path,
     process::{Command, Output, Stdio},
     sync::LazyLock,
@@ -145,6 +146,8 @@ fn verbs(dir: &Path) -> Vec<Verb> {
     let rules_path = dir.join("rules.md").display().to_string();
     fs::write(&rules_path, "# Rules\n\n## 1. Data\n\nLess than before.\n").unwrap();
     let new = |name: &str| dir.join(name).display().to_string();
+    let passphrase_path = private(&dir.join("passphrase"), "correct horse battery staple\n");
+    let recipient = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p";
     let key = "BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBA=";
     let device = |words, name: &'static str, key: &str| {
         let output = new(name);
@@ -200,6 +203,12 @@ fn verbs(dir: &Path) -> Vec<Verb> {
         verb("staff log", &[("ACCOUNT", Account, EMAIL), ("--after", Number, "0")]),
         verb("staff verify", &[("--noted", Word, "0:0"), ("--noted-disclosures", Word, "0:0")])
             .that_lacks_something_here(),
+        verb(
+            "backup",
+            &[("--passphrase-file", File, &passphrase_path), ("FILE", NewFile, &new("backup"))],
+        ),
+        verb("backup", &[("--recipient", Word, recipient), ("FILE", NewFile, &new("sealed"))]),
+        verb("audit", &[("--only", Word, "store-schema")]),
         verb("key show", &[]),
         verb("key rotate", &[]).with(&["--wait"]),
         verb("rules list", &[]),
@@ -227,13 +236,18 @@ fn verbs(dir: &Path) -> Vec<Verb> {
     ]
 }
 
-/// Verbs that are not tried here, and where they take values.
-const ALONE: [(&str, &[&str]); 6] = [
+/// A file that nobody else can open.
+fn private(path: &Path, text: &str) -> String {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
+    path.display().to_string()
+}
+
+/// Verbs that no running gateway answers, and where they take values.
+const ALONE: [(&str, &[&str]); 4] = [
     ("run", &[]),
     ("inventory", &[]),
     ("prove", &["--report"]),
-    ("audit", &["--only"]),
-    ("backup", &["--passphrase-file", "--recipient", "FILE"]),
     (
         "restore",
         &[
@@ -301,18 +315,16 @@ fn option_with_value(line: &str) -> Option<String> {
 #[test]
 fn no_verb_and_no_place_for_a_value_is_forgotten() {
     let dir = tempfile::tempdir().unwrap();
-    let mut tried = BTreeMap::new();
+    let mut tried = BTreeMap::<_, BTreeSet<_>>::new();
     for verb in verbs(dir.path()) {
-        let mut places: Vec<_> =
-            verb.places.iter().map(|(place, ..)| (*place).to_owned()).collect();
-        places.sort();
-        tried.insert(verb.words.to_owned(), places);
+        let places = verb.places.iter().map(|(place, ..)| (*place).to_owned());
+        tried.entry(verb.words.to_owned()).or_default().extend(places);
     }
     for (words, places) in ALONE {
         tried.insert(words.to_owned(), places.iter().map(ToString::to_string).collect());
     }
     for (words, places) in helped() {
-        assert_eq!(tried.get(&words), Some(&places), "tacit {words}");
+        assert_eq!(tried.get(&words), Some(&places.into_iter().collect()), "tacit {words}");
     }
 }
 
@@ -367,6 +379,86 @@ fn every_verb_refuses_what_is_wrong_in_one_line_and_changes_nothing() {
     assert!(store::dump(&gateway.store()) != before, "the dump does not show changes");
 }
 
+/// Everything in a directory but what says that it is in use.
+fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let files = entries.filter(|path| path.is_file() && !path.ends_with("lock"));
+    files.map(|path| (path.display().to_string(), fs::read(&path).unwrap())).collect()
+}
+
+#[test]
+fn restore_refuses_what_is_wrong_in_one_line_and_leaves_the_store_that_is_there() {
+    let lab = Lab::new(0);
+    let mut gateway = Gateway::start(&lab);
+    gateway.add_account(EMAIL);
+    let passphrase = private(&lab.dir().join("passphrase"), "correct horse battery staple\n");
+    let backup = lab.dir().join("backup").display().to_string();
+    gateway.text(&["backup", "--passphrase-file", &passphrase, &backup]);
+    gateway.stop();
+    let data_dir = gateway.data_dir().display().to_string();
+    let right = [("--data-dir", &*data_dir), ("--passphrase-file", &passphrase), ("FILE", &backup)];
+    let cut = fs::read(&backup).unwrap();
+    let cut = &cut[..cut.len() - 1];
+    fs::write(lab.dir().join("cut"), cut).unwrap();
+    let cut = lab.dir().join("cut").display().to_string();
+    let files = Takes::File.refused();
+    let databases =
+        ["", "tacit", "mysql://a@b/c", "postgres://a:b@c/d", "'; DROP TABLE accounts; --"];
+    let wrong = [
+        ("--data-dir", vec!["", "/dev/null/\u{1b}[2J"]),
+        ("--data-key", files.clone()),
+        ("--database", [&databases[..], &NO_SETTING, &[LONG.as_str()]].concat()),
+        ("--identity-file", [&files[..], &[&passphrase]].concat()),
+        ("--passphrase-file", [&files[..], &[&backup]].concat()),
+        ("FILE", [&files[..], &["/etc/passwd", &cut, &passphrase]].concat()),
+    ];
+    let before = contents(gateway.data_dir());
+    for (place, values) in wrong {
+        for bad in values {
+            let mut line = vec!["restore".to_owned(), "--force".to_owned()];
+            let alternative = if place == "--identity-file" { "--passphrase-file" } else { place };
+            let others = right.iter().filter(|(other, _)| ![place, alternative].contains(other));
+            let values: Vec<_> = others.copied().chain([(place, bad)]).collect();
+            let named = values.iter().filter(|(place, _)| place.starts_with("--"));
+            line.extend(named.map(|(place, value)| format!("{place}={value}")));
+            line.push("--".to_owned());
+            line.extend(
+                values
+                    .iter()
+                    .filter(|(place, _)| *place == "FILE")
+                    .map(|(_, value)| (*value).to_owned()),
+            );
+            check_refusal(&line, &ask(&lab, &gateway, &line, ""));
+            assert!(
+                contents(gateway.data_dir()) == before,
+                "{place} {bad:?}: something was changed"
+            );
+        }
+    }
+    let unnamed =
+        ["--database=postgres://tacit@127.0.0.1/tacit", "--database-password-file=/dev/zero"];
+    let line = [&["restore", "--data-dir", &data_dir][..], &unnamed, &[&*backup]].concat();
+    check_refusal(
+        &line,
+        &ask(&lab, &gateway, &line.iter().map(ToString::to_string).collect::<Vec<_>>(), ""),
+    );
+    let line =
+        ["restore", "--force", "--data-dir", &data_dir, "--passphrase-file", &passphrase, &backup];
+    assert!(ask(&lab, &gateway, &line.map(str::to_owned), "").status.success());
+}
+
+#[test]
+fn proof_is_not_begun_where_its_report_cannot_be_written() {
+    let lab = Lab::new(0);
+    for bad in ["", "/etc/passwd", "/dev/null/\u{1b}[2J", "/proc/two\nlines"] {
+        let mut command = Command::new(program());
+        command.env("PATH", "/nonexistent").args(["prove", &format!("--report={bad}")]);
+        let output = lab.gateway.output(&mut command);
+        check_refusal(&["prove", bad], &output);
+        assert!(!String::from_utf8_lossy(&output.stderr).contains("strace"), "{bad:?}");
+    }
+}
+
 #[test]
 fn password_that_is_wrong_is_refused_in_one_line_and_changes_nothing() {
     let lab = Lab::new(0);
@@ -415,7 +507,7 @@ const SETTINGS: [(&str, bool, &[&str]); 39] = [
     ("--keep-records", false, &["", "-1", "99999999999"]),
     ("--mail-server", false, &["", "two words", "mail.example.org"]),
     ("--mail-tls", false, &["", "maybe"]),
-    ("--mail-ca", true, &[]),
+    ("--mail-ca", true, &["/nonexistent/\u{1b}[2J", "/dev/zero", "/dev/null", "/etc/passwd"]),
     ("--mail-user", false, &["tacit"]),
     ("--mail-password-file", true, &["/nonexistent/\u{1b}[2J"]),
     (
@@ -431,12 +523,30 @@ const SETTINGS: [(&str, bool, &[&str]); 39] = [
         &["", "http://vpn.example.org", "javascript:alert(1)", "https://vpn.example.org/\n"],
     ),
     ("--log", false, &["", "loud"]),
-    ("--site", false, &["", "nowhere"]),
-    ("--site-certificate", true, &[]),
-    ("--site-key", true, &[]),
-    ("--site-redirect", false, &["", "nowhere"]),
-    ("--database-poll-only", false, &["maybe"]),
-    ("--gateway-name", true, &[]),
+    (
+        "--site",
+        false,
+        &["", "nowhere", "127.0.0.1", "127.0.0.1:99999", "１.2.3.4:5", "203.0.113.9:8443"],
+    ),
+    (
+        "--site-certificate",
+        true,
+        &["/nonexistent/\u{1b}[2J", "/dev/zero", "/dev/null", "/etc/passwd"],
+    ),
+    ("--site-key", true, &["/nonexistent/\u{1b}[2J", "/dev/zero", "/dev/null", "/etc/passwd"]),
+    ("--site-redirect", false, &["", "nowhere", "127.0.0.1:99999", "203.0.113.9:80"]),
+    ("--database-poll-only", false, &["maybe", "2", "ｔｒｕｅ"]),
+    (
+        "--gateway-name",
+        false,
+        &[
+            "",
+            "two words",
+            "\u{43e}slo",
+            "a\u{200b}b",
+            "a-name-that-is-longer-than-any-name-of-a-gateway-may-be-by-one-byte",
+        ],
+    ),
 ];
 
 #[test]
@@ -446,6 +556,43 @@ fn no_setting_is_forgotten() {
     for flag in section(&help, "Options:").filter_map(option_with_value) {
         assert!(SETTINGS.iter().any(|(tried, ..)| *tried == flag), "{flag}");
     }
+}
+
+/// What a setting needs beside it to be looked at.
+fn beside(flag: &str, site: &Path) -> Vec<String> {
+    let file = |name: &str| site.join(name).display().to_string();
+    match flag {
+        "--mail-ca" => [
+            "--mail-server=127.0.0.1",
+            "--mail-from=vpn@example.org",
+            "--contact=help@example.org",
+            "--site-url=https://vpn.example.org",
+        ]
+        .map(str::to_owned)
+        .into(),
+        "--site-certificate" => vec![format!("--site-key={}", file("key"))],
+        "--site-key" => vec![format!("--site-certificate={}", file("cert"))],
+        _ => Vec::new(),
+    }
+}
+
+/// Makes a certificate for the site, and its key.
+fn make_certificate(dir: &Path) {
+    fs::create_dir(dir).unwrap();
+    let mut command = Command::new("openssl");
+    command.args([
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+    ]);
+    command.args(["-days", "2", "-subj", "/CN=test", "-keyout", "key", "-out", "cert"]);
+    assert!(command.current_dir(dir).stderr(Stdio::null()).status().unwrap().success());
+    chown(dir.join("key"), None, Some(65_528)).unwrap();
+    fs::set_permissions(dir.join("key"), Permissions::from_mode(0o640)).unwrap();
 }
 
 /// Runs `tacit run`, which must end by itself.
@@ -469,6 +616,8 @@ fn every_setting_refuses_what_is_wrong_in_one_line_before_there_is_a_store() {
     let lab = Lab::new(0);
     let (dir, socket) = (lab.dir().join("data"), lab.dir().join("admin.sock"));
     fs::create_dir(&dir).unwrap();
+    let site = lab.dir().join("site");
+    make_certificate(&site);
     let path = lab.dir().join("tacit.toml");
     let places = [("--data-dir", &dir), ("--socket", &socket), ("--config", &path)];
     for (flag, is_path, own) in SETTINGS {
@@ -476,8 +625,10 @@ fn every_setting_refuses_what_is_wrong_in_one_line_before_there_is_a_store() {
         for bad in common.chain(own) {
             fs::write(&path, "").unwrap();
             let others = places.iter().filter(|(place, _)| *place != flag);
-            let others: Vec<_> =
-                others.map(|(place, path)| format!("{place}={}", path.display())).collect();
+            let others: Vec<_> = others
+                .map(|(place, path)| format!("{place}={}", path.display()))
+                .chain(beside(flag, &site))
+                .collect();
             let arguments = [&others[..], &[format!("{flag}={bad}")]].concat();
             check_refusal(&arguments, &run(&lab, &arguments));
             if !places.iter().any(|(place, _)| *place == flag) {

@@ -189,7 +189,9 @@ fn config(source: &Source) -> Result<Arc<ServerConfig>, CertificateError> {
 
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, CertificateError> {
     let failed = |source| CertificateError::Unreadable { path: path.into(), source };
-    if fs::metadata(path).map_err(failed)?.len() > LONGEST_FILE {
+    let file = fs::metadata(path).map_err(failed)?;
+    // A device has no end.
+    if !file.is_file() || file.len() > LONGEST_FILE {
         return Err(CertificateError::NotPem(path.into(), "certificate or key"));
     }
     fs::read(path).map(Zeroizing::new).map_err(failed)

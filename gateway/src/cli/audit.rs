@@ -61,7 +61,9 @@ pub(super) async fn run(socket_path: &Path, arguments: AuditArguments) -> anyhow
     }
     for id in &only {
         let is_known = audit::checks().any(|check| check.id == id);
-        ensure!(is_known, "there is no check {id}; `tacit audit --list` names them all");
+        let plain = |c: &char| c.is_ascii_alphanumeric() || *c == '-';
+        let named: String = id.chars().filter(plain).take(40).collect();
+        ensure!(is_known, "there is no check {named}; `tacit audit --list` names them all");
     }
     let report = audit::judge(&Evidence::gather(socket_path).await?, &only);
     let colours = Colours::of_stdout();

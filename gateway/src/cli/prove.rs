@@ -1,6 +1,6 @@
 //! `tacit prove`.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{fs, path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
 use clap::Args;
@@ -29,6 +29,10 @@ pub(super) struct ProveArguments {
 }
 
 pub(super) fn run(arguments: &ProveArguments) -> anyhow::Result<ExitCode> {
+    if let Some(dir) = &arguments.report {
+        // Before the experiment, which takes its time.
+        fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
+    }
     let progress = Progress::new();
     let report = prove::run(&progress)?;
     drop(progress);

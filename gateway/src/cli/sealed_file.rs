@@ -143,6 +143,12 @@ pub(super) fn open<R: Read>(
     wrap: impl FnOnce(File, u64) -> R,
 ) -> anyhow::Result<StreamReader<BufReader<R>>> {
     let reading = || format!("reading {}", path.display());
+    // A device has no end, and a pipe may have no other end.
+    ensure!(
+        fs::metadata(path).with_context(reading)?.is_file(),
+        "{} is not a plain file",
+        path.display()
+    );
     let file = File::open(path).with_context(reading)?;
     let length = file.metadata().with_context(reading)?.len();
     unseal(wrap(file, length), secret).with_context(reading)

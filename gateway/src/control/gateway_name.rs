@@ -23,6 +23,15 @@ pub(super) fn name(settings: &Settings) -> String {
     })
 }
 
+/// Longest name that an operator gives, in bytes.
+const MAX_NAME: usize = 64;
+
+/// Whether an operator may call a gateway so: names stand in a database that others read, and in their terminals.
+pub(crate) fn is_name(text: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/".contains(&byte);
+    (1..=MAX_NAME).contains(&text.len()) && text.bytes().all(is_plain)
+}
+
 /// The gateway's number, made at the first start.
 pub(super) fn identity(data_dir: &Path) -> io::Result<String> {
     let path = data_dir.join(FILE_NAME);

@@ -23,6 +23,9 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// Longest password, in bytes.
 const MAX_PASSWORD: usize = 1024;
 
+/// Longest file of a certificate, in bytes.
+const MAX_CERTIFICATE: u64 = 1024 * 1024;
+
 /// Prepares sending; `None` if the settings name no mail server.
 ///
 /// The server's name is looked up here, once: the sealed process cannot.
@@ -37,9 +40,7 @@ pub(crate) fn prepare(settings: &Settings) -> anyhow::Result<Option<Mail>> {
         return Ok(None);
     };
     let trust = match &settings.mail_ca {
-        Some(path) => TlsTrust::Certificate(
-            fs::read(path).with_context(|| format!("reading {}", path.display()))?,
-        ),
+        Some(path) => TlsTrust::Certificate(certificate(path)?),
         None => TlsTrust::System,
     };
     let security = match settings.mail_tls {
@@ -78,6 +79,17 @@ fn look_up(server: &str) -> Vec<SocketAddr> {
             Vec::new()
         }
     }
+}
+
+fn certificate(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let reading = || format!("reading {}", path.display());
+    let file = fs::metadata(path).with_context(reading)?;
+    ensure!(
+        file.is_file() && file.len() <= MAX_CERTIFICATE,
+        "{} is no file of a certificate (`mail-ca`)",
+        path.display()
+    );
+    fs::read(path).with_context(reading)
 }
 
 fn credentials(settings: &Settings) -> anyhow::Result<Option<Credentials>> {
