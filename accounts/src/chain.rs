@@ -10,7 +10,7 @@ mod verify;
 use std::{fmt, str::FromStr};
 
 use rand_core::{OsRng, RngCore};
-use sqlx::AssertSqlSafe;
+use sqlx::{AnyConnection, AssertSqlSafe};
 use tacit_keys::{DataKey, DataKeys};
 use tacit_messages::UnixSeconds;
 use zeroize::Zeroizing;
@@ -310,6 +310,21 @@ async fn hold(write: &mut Write, chain: Chain) -> Result<Option<(i64, Vec<u8>)>,
         "UPDATE chains SET entries = entries WHERE id = $1 RETURNING entries, state",
     );
     Ok(row.bind(chain.id()).fetch_optional(write.connection()).await?)
+}
+
+/// What tells the store from every other, also once it is restored from a backup, and tells nothing else; `None` if the
+/// store has lost it.
+pub(crate) async fn mark(
+    connection: &mut AnyConnection,
+    keys: &DataKeys,
+) -> Result<Option<Hash>, sqlx::Error> {
+    let chain = Chain::StaffLog;
+    let sealed: Option<Vec<u8>> = sqlx::query_scalar("SELECT state FROM chains WHERE id = $1")
+        .bind(chain.id())
+        .fetch_optional(connection)
+        .await?;
+    let state = sealed.and_then(|sealed| open(keys, chain, &sealed).ok());
+    Ok(state.map(|state| DataKey::from_bytes(*state.key).look_up_hash("store", &[])))
 }
 
 /// What is wrong with a chain, first of all.

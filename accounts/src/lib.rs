@@ -43,6 +43,7 @@ pub mod store;
 mod throttle;
 mod times;
 pub mod token;
+pub mod unwritten;
 
 pub use access::Credentials;
 pub use accounts::{Account, AccountId, AccountSelector, Confirmation, SelectorError};
@@ -74,3 +75,4 @@ pub use sessions::{Session, SessionChange, SessionRecorder};
 pub use staff_log::{DataKind, Deed, StaffEntry};
 pub use store::{Counts, DEFAULT_DEVICE_LIMIT, Store};
 pub use token::Token;
+pub use unwritten::{Unwritten, UnwrittenError};

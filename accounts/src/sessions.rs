@@ -7,6 +7,7 @@ use tacit_messages::{ConnectingIp, DeviceId, UnixSeconds};
 
 use crate::{
     AccountId, DeviceName, Store, StoreError,
+    chain::{self, Hash},
     device_changes::unwelcome,
     devices::{id_column, read_id},
     personal::{open_connecting_ip, seal_connecting_ip},
@@ -75,9 +76,11 @@ impl SessionChange {
 /// Writes changes of a gateway's sessions in groups, each once, however often it has to be tried.
 #[derive(Debug)]
 pub struct SessionRecorder {
-    store: Store,
+    pub(crate) store: Store,
     /// How many groups are written.
-    groups: i64,
+    pub(crate) groups: i64,
+    /// What tells the store from others.
+    pub(crate) mark: Option<Hash>,
 }
 
 impl SessionRecorder {
@@ -122,8 +125,10 @@ impl Store {
     /// [`StoreError::Database`]
     pub async fn session_recorder(&self) -> Result<SessionRecorder, StoreError> {
         let sql = "SELECT session_groups FROM gateways WHERE id = $1";
-        let groups = sqlx::query_scalar(sql).bind(self.gateway).fetch_one(self.reader()).await?;
-        Ok(SessionRecorder { store: self.clone(), groups })
+        let mut reader = self.reader().acquire().await?;
+        let groups = sqlx::query_scalar(sql).bind(self.gateway).fetch_one(&mut *reader).await?;
+        let mark = chain::mark(&mut reader, &self.keys()).await?;
+        Ok(SessionRecorder { store: self.clone(), groups, mark })
     }
 
     /// Records that a device connected. If its former session is still open, that ended now.
@@ -231,7 +236,7 @@ impl Store {
         Ok(ended)
     }
 
-    async fn record_changes(
+    pub(crate) async fn record_changes(
         &self,
         write: &mut Write,
         changes: &[SessionChange],

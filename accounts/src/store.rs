@@ -162,6 +162,11 @@ impl Store {
         Self { staff: Some(uid), ..self.clone() }
     }
 
+    /// The same store in the hands of the gateway of this number.
+    pub(crate) fn of_gateway(&self, gateway: i64) -> Self {
+        Self { gateway, ..self.clone() }
+    }
+
     /// Counts accounts and devices.
     ///
     /// # Errors

@@ -156,8 +156,26 @@ pub(crate) fn session_not_written(problem: &dyn Display, attempt: u32) {
 }
 
 /// Sessions were still to be written when the gateway had to stop.
-pub(crate) fn sessions_unwritten(rows: usize) {
-    error!(rows, "the store did not take these session changes in time");
+pub(crate) fn sessions_kept(rows: usize) {
+    warn!(
+        rows,
+        "the store did not take these session changes in time; they wait, sealed, for the next start"
+    );
+}
+
+/// Sessions were still to be written when the gateway had to stop, and could not be kept for the next start either.
+pub(crate) fn sessions_lost(problem: &dyn Display, rows: usize) {
+    error!(error = %problem, rows, "the store did not take these session changes in time, and they could not be kept");
+}
+
+/// Sessions that waited since the last stop are in the store.
+pub(crate) fn unwritten_taken_up(rows: usize) {
+    info!(rows, "the session changes that waited since the last stop are written");
+}
+
+/// Sessions that waited since the last stop cannot be read.
+pub(crate) fn unwritten_put_aside(problem: &dyn Display) {
+    error!(error = %problem, "the session changes that waited since the last stop cannot be written; their file is put aside as sessions.unread");
 }
 
 /// Sessions of gateways that are taken for dead were closed at the time each was last known to run.

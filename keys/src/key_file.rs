@@ -1,4 +1,4 @@
-//! Files that hold keys: read only if private, written whole or not at all.
+//! Files that hold keys, or what is sealed with one: read only if private, written whole or not at all.
 
 use std::{
     ffi::OsString,
@@ -14,9 +14,9 @@ use zeroize::Zeroizing;
 
 use crate::{private_file, private_file::PrivateFileError};
 
-/// Why a key file could not be read.
+/// Why a private file could not be read.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ReadError {
+pub enum ReadError {
     /// The file's mode, owner or kind.
     #[error(transparent)]
     NotPrivate(#[from] PrivateFileError),
@@ -26,7 +26,10 @@ pub(crate) enum ReadError {
 }
 
 /// Reads at most `max_len` bytes of the file, or tells that there is none.
-pub(crate) fn read(path: &Path, max_len: usize) -> Result<Option<Zeroizing<Vec<u8>>>, ReadError> {
+///
+/// # Errors
+/// [`ReadError`] if others can open it, it belongs to another user, or the system refuses.
+pub fn read(path: &Path, max_len: usize) -> Result<Option<Zeroizing<Vec<u8>>>, ReadError> {
     // Neither follows a link nor waits for a pipe's other end.
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
     let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
@@ -52,8 +55,11 @@ pub(crate) fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
     sync_parent(path)
 }
 
-/// Puts another content in the file's place; after a crash there is the one or the other.
-pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// Puts another content in the file's place, with mode 0600; after a crash there is the one or the other.
+///
+/// # Errors
+/// What the system said; then the file is as it was.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let draft_path = draft_path(path);
     let moved = write_draft(&draft_path, bytes).and_then(|()| fs::rename(&draft_path, path));
     if moved.is_err() {

@@ -6,6 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub use crate::key_file::{ReadError, read, replace};
+
 /// Why a file is not private. Each says the command that mends it.
 #[derive(Debug, thiserror::Error)]
 pub enum PrivateFileError {

@@ -1,6 +1,6 @@
 //! The store goes away under a gateway and comes back: tunnels go on, and no session is lost or doubled.
 
-use std::{thread, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt, thread, time::Duration};
 
 use tacit_messages::clock::Instant;
 use tacit_tests::{
@@ -109,4 +109,36 @@ fn tunnels_go_on_and_sessions_wait_while_somebody_has_the_file_locked() {
         moved
     });
     busy.is_whole_again(moved);
+}
+
+#[test]
+fn what_waits_when_the_gateway_is_stopped_is_written_at_the_next_start_in_order_and_once() {
+    let lab = Lab::new(1);
+    let mut server = Postgres::start(&lab.dir().join("postgres"), Some(&lab.gateway));
+    server.create("tacit");
+    let busy = Busy::new(&lab, &["--database", &server.tcp_url("tacit")]);
+    server.stop();
+    let moved = busy.moves_unseen();
+    let Busy { mut gateway, _client, down, .. } = busy;
+    gateway.stop();
+    drop((down, _client));
+    let path = gateway.data_dir().join("sessions.unwritten");
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
+    assert!(gateway.log().contains("they wait, sealed, for the next start"), "{}", gateway.log());
+
+    server.run();
+    for _ in 0..2 {
+        gateway.run();
+        assert!(!path.exists());
+        let sessions = gateway.sessions(EMAIL);
+        assert_eq!(sessions.len(), 2, "{sessions:?}");
+        let time =
+            |session: usize, what: &str| sessions[session][what].as_str().unwrap().to_owned();
+        assert!(time(0, "began_at") <= time(0, "ended_at"), "{sessions:?}");
+        assert!(time(0, "ended_at") <= time(1, "began_at"), "{sessions:?}");
+        assert!(time(1, "began_at") <= time(1, "ended_at"), "{sessions:?}");
+        assert_eq!(sessions[1]["connecting_ip"], moved.to_string());
+        gateway.stop();
+    }
+    assert_eq!(gateway.log().matches("that waited since the last stop are written").count(), 1);
 }

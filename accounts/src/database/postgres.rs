@@ -210,9 +210,8 @@ fn read_plain(path: &Path) -> io::Result<Vec<u8>> {
 
 /// A file without a name that nobody can change any more.
 fn in_memory(bytes: &[u8]) -> io::Result<OwnedFd> {
-    let make = |more| {
-        memfd_create("certificates", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | more)
-    };
+    let make =
+        |more| memfd_create("certificates", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | more);
     // A kernel may insist that it is never run, and an older one does not know of that.
     let file = match make(MemfdFlags::NOEXEC_SEAL) {
         Err(Errno::INVAL) => make(MemfdFlags::empty()),
@@ -220,7 +219,10 @@ fn in_memory(bytes: &[u8]) -> io::Result<OwnedFd> {
     }?;
     let mut file = File::from(file);
     file.write_all(bytes)?;
-    fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+    fcntl_add_seals(
+        &file,
+        SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL,
+    )?;
     Ok(file.into())
 }
 

@@ -15,7 +15,11 @@ use super::{
     process::{Process, field},
     reading::{self, Reading, Unread},
 };
-use crate::{admin::AuditFacts, control::retention::DAY, database};
+use crate::{
+    admin::AuditFacts,
+    control::{retention::DAY, unwritten},
+    database,
+};
 
 /// The checks of this family.
 pub(super) static CHECKS: &[Check] = &[
@@ -37,6 +41,7 @@ pub(super) static CHECKS: &[Check] = &[
                     facts.keep_sessions, facts.keep_archive, facts.keep_records
                 ));
                 judge_retention(inspection.past_its_time, finding);
+                judge_put_aside(&evidence.store.put_aside, latest_end(facts), finding);
             })
         },
     },
@@ -56,6 +61,8 @@ pub(super) static CHECKS: &[Check] = &[
 /// What was read of the store and its files.
 pub(super) struct StoreFiles {
     inspection: Reading<Inspection>,
+    /// Sealed changes of sessions that were put aside, and since when.
+    put_aside: Vec<(PathBuf, UnixSeconds)>,
     files: Vec<Reading<File>>,
 }
 
@@ -63,12 +70,22 @@ impl StoreFiles {
     /// Reads the store and looks at the files, as control sees them.
     pub(super) async fn read(facts: &AuditFacts, control: &Process) -> Self {
         let root = PathBuf::from(format!("/proc/{}/root", control.pid));
-        Self { inspection: inspect(facts, &root).await, files: files(facts, &root) }
+        let put_aside = unwritten::put_aside(&root.join(relative(&facts.data_dir)));
+        Self {
+            inspection: inspect(facts, &root).await,
+            put_aside: put_aside.unwrap_or_default(),
+            files: files(facts, &root),
+        }
     }
 }
 
 /// Purging runs daily, so that a row may stay for a day more.
 const UNTIL_PURGED: Duration = DAY;
+
+/// Sessions that ended then or before should be gone.
+fn latest_end(facts: &AuditFacts) -> UnixSeconds {
+    UnixSeconds::now().minus(UNTIL_PURGED).minus(DAY * facts.keep_sessions)
+}
 
 async fn inspect(facts: &AuditFacts, root: &Path) -> Reading<Inspection> {
     let unread = |why: &dyn std::fmt::Display| Unread::new("the store", why);
@@ -79,7 +96,7 @@ async fn inspect(facts: &AuditFacts, root: &Path) -> Reading<Inspection> {
             .map_err(|error| unread(&error))?,
     };
     let latest_quarantine = UnixSeconds::now().minus(UNTIL_PURGED);
-    let latest_end = latest_quarantine.minus(DAY * facts.keep_sessions);
+    let latest_end = latest_end(facts);
     let latest_record = latest_quarantine.minus(DAY * facts.keep_records);
     Inspection::of(database, latest_end, latest_quarantine, latest_record)
         .await
@@ -130,6 +147,17 @@ fn judge_retention(past: PastItsTime, finding: &mut Finding) {
     for (table, rows) in past.by_table() {
         let text = format!("{table}: {rows} rows that were to go more than a day ago");
         finding.expect(rows == 0, text);
+    }
+}
+
+fn judge_put_aside(
+    put_aside: &[(PathBuf, UnixSeconds)],
+    latest: UnixSeconds,
+    finding: &mut Finding,
+) {
+    for (path, since) in put_aside {
+        let text = format!("{}: sealed sessions that were not written", path.display());
+        finding.expect(*since > latest, text);
     }
 }
 
@@ -237,6 +265,18 @@ mod tests {
         assert_eq!(judged(PastItsTime { accounts: 1, ..nothing }), Verdict::Fail);
         assert_eq!(judged(PastItsTime { staff_entries: 1, ..nothing }), Verdict::Fail);
         assert_eq!(judged(PastItsTime { disclosures: 1, ..nothing }), Verdict::Fail);
+    }
+
+    #[test]
+    fn sessions_put_aside_past_their_time_are_a_violation() {
+        let judged = |since| {
+            let mut finding = Finding::default();
+            let put_aside = [("/data/sessions.unread.7".into(), UnixSeconds(since))];
+            judge_put_aside(&put_aside, UnixSeconds(7), &mut finding);
+            finding.verdict()
+        };
+        assert_eq!(judged(8), Verdict::Pass);
+        assert_eq!(judged(7), Verdict::Fail);
     }
 
     #[test]

@@ -26,11 +26,19 @@ use rustix::{
 use super::user::{NUMBER, User};
 
 /// Beginnings of the names of what a gateway keeps in its data directory.
-const OWN: [&str; 7] =
-    ["lock", "gateway.key", "gateway.id", "data.key", "store.sqlite", "host-state.json", "site."];
+const OWN: [&str; 8] = [
+    "lock",
+    "gateway.key",
+    "gateway.id",
+    "data.key",
+    "store.sqlite",
+    "host-state.json",
+    "site.",
+    "sessions.",
+];
 
-/// Beginnings of the names of key files that are being written.
-const DRAFTS: [&[u8]; 3] = [b".gateway.key.", b".data.key.", b"site.draft"];
+/// Beginnings of the names of private files that are being written.
+const DRAFTS: [&[u8]; 4] = [b".gateway.key.", b".data.key.", b"site.draft", b".sessions."];
 
 /// What a file system has in its uppermost directory.
 const LOST_AND_FOUND: &CStr = c"lost+found";
@@ -183,7 +191,7 @@ fn is_own(name: &CStr) -> bool {
     OWN.iter().any(|own| name.starts_with(own))
 }
 
-/// Removes what a crash left of key files that were being written: a former key would outlive its rotation there.
+/// Removes what a crash left of private files that were being written: a former key would outlive its rotation there.
 fn remove_drafts(dir: impl AsFd) -> rustix::io::Result<()> {
     for entry in Dir::read_from(&dir)? {
         let entry = entry?;

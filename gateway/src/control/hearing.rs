@@ -166,6 +166,7 @@ mod tests {
                     store.session_recorder().await.unwrap(),
                     Arc::default(),
                     Arc::default(),
+                    dir.path().to_owned(),
                 ),
                 state: Arc::new(ForwarderState::new(now, 5)),
                 departures: Arc::default(),

@@ -14,7 +14,7 @@ mod device_watch;
 mod entrance;
 mod forwarder;
 mod forwarder_state;
-mod gateway_name;
+pub(crate) mod gateway_name;
 mod hearing;
 mod heartbeat;
 pub(crate) mod key_rotation;
@@ -37,6 +37,7 @@ mod starter;
 pub(crate) mod store_state;
 mod supervisor;
 mod traffic;
+pub(crate) mod unwritten;
 mod user;
 
 use std::{
@@ -369,6 +370,7 @@ impl Running {
                     recorder,
                     Arc::clone(&gateway.store_state),
                     Arc::clone(&outbox),
+                    gateway.settings.data_dir.clone(),
                 ),
                 state: Arc::clone(&gateway.forwarder),
                 departures: Arc::clone(&gateway.departures),
@@ -416,7 +418,9 @@ impl Running {
             store.alive(UnixSeconds::now()).await?;
             store.withdraw_entrance().await
         };
-        if let Ok(Err(error)) = timeout(STOP_PATIENCE, leave).await {
+        if gateway.store_state.away_since().is_none()
+            && let Ok(Err(error)) = timeout(STOP_PATIENCE, leave).await
+        {
             log::alive_not_written(&error);
         }
         let gone = supervisor.hearing.departures.lock().take_all();
@@ -461,7 +465,7 @@ fn host_settings(settings: &Settings, networks: TunnelPool) -> HostSettings {
     }
 }
 
-/// Opens the store and closes what a crash left open in it.
+/// Opens the store, writes what waits since the last stop, and closes what a crash left open.
 async fn open_store(
     settings: &Settings,
     database: &Database,
@@ -476,6 +480,7 @@ async fn open_store(
         .with_device_limit(settings.device_limit)
         .with_times(archive, records)
         .with_polling(settings.database_poll_only);
+    unwritten::take_up(&settings.data_dir, &store).await?;
     let (store, rows) = match database {
         Database::Postgres(_) => {
             let identity = gateway_name::identity(&settings.data_dir);

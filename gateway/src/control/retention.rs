@@ -6,6 +6,7 @@ use tacit_accounts::Store;
 use tacit_messages::UnixSeconds;
 use tokio::{task::JoinHandle, time::interval};
 
+use super::unwritten;
 use crate::{config::Settings, log};
 
 /// A day.
@@ -29,6 +30,10 @@ pub(crate) fn start(store: Store, settings: Arc<Settings>) -> JoinHandle<()> {
                 Ok(removed) if removed.is_nothing() => {}
                 Ok(removed) => log::purged(removed.sessions),
                 Err(error) => log::not_purged(&error),
+            }
+            let (data_dir, kept) = (&settings.data_dir, keep_sessions(&settings));
+            if let Err(error) = unwritten::remove_past(data_dir, kept, UnixSeconds::now()) {
+                log::not_purged(&error);
             }
         }
     })

@@ -1,14 +1,15 @@
 //! Writes sessions to the store, in the order in which they happened, and loses none.
 //!
-//! Changes that come within a moment are written together: the disk is waited for once for all of them.
+//! Changes that come within a moment are written together: the disk is waited for once for all of them. What the store
+//! does not take before the gateway stops is kept, sealed, for the next start.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 pub(crate) use tacit_accounts::SessionChange;
 use tacit_accounts::{SessionRecorder, StoreError};
 use tacit_messages::{DeviceId, UnixSeconds};
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, oneshot},
     task::JoinHandle,
     time::{sleep, timeout},
 };
@@ -16,6 +17,7 @@ use tokio::{
 use super::{
     outbox::Outbox,
     store_state::{StoreState, Use},
+    unwritten,
 };
 use crate::log;
 
@@ -38,33 +40,47 @@ const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// The longest wait before a group is tried again.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
+/// How long the writer waits at the stop for a store that is away, and what it may take to seal what is left.
+const STOP_PATIENCE_AWAY: Duration = Duration::from_secs(1);
+
 /// The way to the writer, and the writer.
 #[derive(Debug)]
 pub(crate) struct SessionWriter {
     changes: mpsc::Sender<SessionChange>,
     state: Arc<StoreState>,
-    task: JoinHandle<()>,
+    data_dir: PathBuf,
+    stop: oneshot::Sender<()>,
+    /// Ends with what is not written, sealed, if there is any.
+    task: JoinHandle<Option<Vec<u8>>>,
 }
 
 impl SessionWriter {
-    /// Starts writing by `recorder`. Devices that may not be connected any more by then are revoked at `outbox`.
+    /// Starts writing by `recorder`. Devices that may not be connected any more by then are revoked at `outbox`; what is
+    /// left at the end is kept in `data_dir`.
     pub(crate) fn start(
         recorder: SessionRecorder,
         state: Arc<StoreState>,
         outbox: Arc<Outbox>,
+        data_dir: PathBuf,
     ) -> Self {
         let (changes, mut waiting) = mpsc::channel(QUEUE_LEN);
+        let (stop, mut stopped) = oneshot::channel();
         let mut pen = Pen { recorder, state: Arc::clone(&state) };
         let task = tokio::spawn(async move {
             while let Some(first) = waiting.recv().await {
                 let group = gather(first, &mut waiting).await;
-                for device in pen.write(&group).await {
+                let unwelcome = tokio::select! {
+                    unwelcome = pen.write(&group) => unwelcome,
+                    _ = &mut stopped => return Some(pen.seal(&group, waiting)),
+                };
+                for device in unwelcome {
                     outbox.revoke(device).await;
                 }
                 pen.state.written(group.len());
             }
+            None
         });
-        Self { changes, state, task }
+        Self { changes, state, data_dir, stop, task }
     }
 
     /// Has `change` written after all that came before.
@@ -74,13 +90,30 @@ impl SessionWriter {
         let _ = self.changes.send(change).await;
     }
 
-    /// Waits until all is written, but no longer than `patience`.
+    /// Waits until all is written, but no longer than `patience`, and less if the store is away; then keeps the rest.
     pub(crate) async fn finish(self, patience: Duration) {
-        drop(self.changes);
-        let mut task = self.task;
-        if timeout(patience, &mut task).await.is_err() {
-            log::sessions_unwritten(self.state.waiting());
-            task.abort();
+        let Self { changes, state, data_dir, stop, mut task } = self;
+        drop(changes);
+        let patience = match state.away_since() {
+            Some(_) => patience.min(STOP_PATIENCE_AWAY),
+            None => patience,
+        };
+        if timeout(patience, &mut task).await.is_ok() {
+            return;
+        }
+        let _ = stop.send(());
+        let sealed = match timeout(STOP_PATIENCE_AWAY, &mut task).await {
+            // All was written at the last moment.
+            Ok(Ok(None)) => return,
+            Ok(Ok(Some(sealed))) => sealed,
+            _ => {
+                task.abort();
+                return log::sessions_lost(&"the writer does not stop", state.waiting());
+            }
+        };
+        match unwritten::keep(&data_dir, &sealed) {
+            Ok(()) => log::sessions_kept(state.waiting()),
+            Err(error) => log::sessions_lost(&error, state.waiting()),
         }
     }
 }
@@ -123,6 +156,15 @@ impl Pen {
             sleep(wait).await;
             (attempt, wait) = (attempt + 1, (wait * 2).min(LONGEST_WAIT));
         }
+    }
+
+    /// Seals `group`, which may have been written after all, and what waits after it.
+    fn seal(&self, group: &[SessionChange], mut waiting: mpsc::Receiver<SessionChange>) -> Vec<u8> {
+        let mut after = Vec::new();
+        while let Ok(next) = waiting.try_recv() {
+            after.push(next);
+        }
+        self.recorder.seal_unwritten(group, &after)
     }
 
     fn note(&self, error: &StoreError, attempt: u32, wait: Duration) {
