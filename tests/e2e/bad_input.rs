@@ -476,8 +476,8 @@ fn password_that_is_wrong_is_refused_in_one_line_and_changes_nothing() {
 const NO_SETTING: [&str; 4] =
     ["\u{1b}[2J\u{7}", "two\nlines", "'; DROP TABLE accounts; --", "\u{202e}"];
 
-/// Each setting of `tacit run`, whether it names a file or directory, and what it may not be.
-const SETTINGS: [(&str, bool, &[&str]); 39] = [
+/// Each setting of `tacit run`, whether it is free text or names a file or directory, and what it may not be.
+const SETTINGS: [(&str, bool, &[&str]); 40] = [
     ("--config", true, &["", "/nonexistent/\u{1b}[2J", "/dev/zero"]),
     ("--socket", true, &["/proc/\u{1b}[2J/admin.sock"]),
     ("--data-dir", true, &["/dev/null/\u{1b}[2J", "/proc/nonexistent"]),
@@ -536,6 +536,7 @@ const SETTINGS: [(&str, bool, &[&str]); 39] = [
     ("--site-key", true, &["/nonexistent/\u{1b}[2J", "/dev/zero", "/dev/null", "/etc/passwd"]),
     ("--site-redirect", false, &["", "nowhere", "127.0.0.1:99999", "203.0.113.9:80"]),
     ("--database-poll-only", false, &["maybe", "2", "ｔｒｕｅ"]),
+    ("--region", true, &["", " Oslo", "Os\nlo", "\u{1b}[2J\u{7}", "Os\u{202e}lo", "Os\u{200b}lo"]),
     (
         "--gateway-name",
         false,

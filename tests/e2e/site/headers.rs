@@ -37,8 +37,11 @@ impl Seen {
     }
 }
 
+/// A test's name, and whether it passes.
+type Test = (&'static str, fn(&Seen) -> bool);
+
 /// The Observatory's tests, and the outcome that it gives the most points for.
-const TESTS: [(&str, fn(&Seen) -> bool); 14] = [
+const TESTS: [Test; 14] = [
     ("csp: default-src 'none'", |seen| seen.policy().get("default-src") == Some(&vec!["'none'"])),
     ("csp: nothing unsafe", |seen| {
         let mut words = seen.policy().into_values().flatten();
