@@ -135,7 +135,7 @@ impl Store {
             created_at: now,
             service_until,
             devices: 0,
-            device_limit: self.device_limit,
+            device_limit: self.device_limit(),
         })
     }
 
@@ -208,7 +208,7 @@ impl Store {
             created_at: read_time(created_at),
             service_until: service_until.map(read_time),
             devices: u32::try_from(devices).unwrap_or(u32::MAX),
-            device_limit: self.device_limit,
+            device_limit: self.device_limit(),
         })
     }
 }

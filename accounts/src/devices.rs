@@ -321,8 +321,8 @@ impl Store {
         .bind(account.0)
         .fetch_optional(write.connection())
         .await?;
-        if devices.ok_or(StoreError::NoSuchAccount)? >= i64::from(self.device_limit) {
-            return Err(StoreError::DeviceLimit { limit: self.device_limit });
+        if devices.ok_or(StoreError::NoSuchAccount)? >= i64::from(self.device_limit()) {
+            return Err(StoreError::DeviceLimit { limit: self.device_limit() });
         }
         Ok(())
     }

@@ -105,6 +105,12 @@ pub enum StoreError {
         "another gateway of this name runs on this database, or did a moment ago; give each its own `gateway-name`"
     )]
     GatewayNameTaken,
+    /// No gateway has this name.
+    #[error("there is no gateway of this name; `tacit gateway list` shows all")]
+    NoSuchGateway,
+    /// The gateway would be there again in a moment.
+    #[error("this gateway runs, or did three minutes ago; stop it first")]
+    GatewayRuns,
     /// Other gateways would go on with what is being changed.
     #[error("other gateways run on this database; stop them first")]
     OtherGatewaysRun,

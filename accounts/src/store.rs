@@ -1,6 +1,12 @@
 //! The store: its connections, its tables' versions, and changes of it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use parking_lot::RwLock;
 use sqlx::{Any, AnyConnection, AnyPool, Connection, Transaction, pool::PoolConnection};
@@ -31,7 +37,8 @@ pub struct Store {
     /// Changed only by whom it is the turn of.
     keys: Arc<RwLock<Arc<DataKeys>>>,
     pub(crate) tunnel_pool: TunnelPool,
-    pub(crate) device_limit: u32,
+    /// Shared by all clones, so that it can be changed while the gateway runs.
+    device_limit: Arc<AtomicU32>,
     /// How long former values are kept.
     pub(crate) archive_time: Duration,
     /// How long entries of the staff log and the disclosure register are kept.
@@ -111,7 +118,7 @@ impl Store {
             turn: Arc::new(Mutex::new(())),
             keys: Arc::new(RwLock::new(Arc::new(keys))),
             tunnel_pool: pool,
-            device_limit: DEFAULT_DEVICE_LIMIT,
+            device_limit: Arc::new(AtomicU32::new(DEFAULT_DEVICE_LIMIT)),
             archive_time: DEFAULT_ARCHIVE_TIME,
             record_time: DEFAULT_RECORD_TIME,
             staff: None,
@@ -134,7 +141,17 @@ impl Store {
     /// Lets every account have up to `limit` devices. Those that have more keep them.
     #[must_use]
     pub fn with_device_limit(self, limit: u32) -> Self {
-        Self { device_limit: limit, ..self }
+        Self { device_limit: Arc::new(AtomicU32::new(limit)), ..self }
+    }
+
+    /// Lets every account of this store and its clones have up to `limit` devices from now on.
+    pub fn set_device_limit(&self, limit: u32) {
+        self.device_limit.store(limit, Ordering::Relaxed);
+    }
+
+    /// How many devices an account may have.
+    pub(crate) fn device_limit(&self) -> u32 {
+        self.device_limit.load(Ordering::Relaxed)
     }
 
     /// Keeps former values for `archive_time` from now on, and entries of staff log and disclosure register for

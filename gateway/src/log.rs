@@ -2,13 +2,15 @@
 //!
 //! Each event is a function here, with fields of [`FIELDS`] alone: an event with another one is not written.
 
-use std::{fmt::Display, io, io::IsTerminal, process::ExitStatus, time::Duration};
+use std::{fmt::Display, io, io::IsTerminal, process::ExitStatus, sync::OnceLock, time::Duration};
 
 use std::os::unix::process::ExitStatusExt;
 use tracing::{Level, Metadata, error, info, warn};
 use tracing_subscriber::{
+    Registry,
     filter::{FilterFn, Targets, filter_fn},
     layer::SubscriberExt,
+    reload,
     util::SubscriberInitExt,
 };
 
@@ -16,8 +18,9 @@ use crate::program;
 
 /// The fields that an event can have, `message` being a text of this file. None of them holds an address, a key, an
 /// e-mail, a name or free text from outside.
-pub(crate) const FIELDS: [&str; 18] = [
+pub(crate) const FIELDS: [&str; 21] = [
     "action",
+    "applied",
     "attempt",
     "code",
     "commit",
@@ -31,9 +34,11 @@ pub(crate) const FIELDS: [&str; 18] = [
     "restarts",
     "rows",
     "seconds",
+    "setting",
     "signal",
     "uid",
     "version",
+    "waiting",
     "workers",
 ];
 
@@ -48,8 +53,24 @@ pub(crate) fn start(level: Level) {
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .with_target(false);
-    let ours = Targets::new().with_target("tacit", level);
-    tracing_subscriber::registry().with(to_stderr).with(ours).with(known_fields()).init();
+    let (ours, handle) = reload::Layer::new(ours(level));
+    tracing_subscriber::registry().with(ours).with(to_stderr).with(known_fields()).init();
+    let _ = LEVEL.set(handle);
+}
+
+/// Changes what is sent.
+static LEVEL: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
+
+fn ours(level: Level) -> Targets {
+    Targets::new().with_target("tacit", level)
+}
+
+/// Sends events at `level` and above from now on.
+pub(crate) fn set_level(level: Level) {
+    if let Some(handle) = LEVEL.get() {
+        // It fails only without a subscriber, and then there is no log.
+        let _ = handle.reload(ours(level));
+    }
 }
 
 /// The gateway carries packets.
@@ -85,6 +106,28 @@ pub(crate) fn certificate_renewed() {
 /// The site's renewed certificate cannot be used.
 pub(crate) fn certificate_not_renewed(problem: &dyn Display) {
     error!(error = %problem, "the customer site goes on with its former certificate");
+}
+
+/// The settings were read again: so many that are other than before are in force, so many wait.
+pub(crate) fn settings_read(applied: usize, waiting: usize) {
+    info!(applied, waiting, "the settings are read again");
+}
+
+/// The settings were read again, and something is wrong with them.
+pub(crate) fn settings_not_read() {
+    error!(
+        "the settings cannot be used, and the former ones stay in force; `tacit config check` says why"
+    );
+}
+
+/// A changed setting is in force.
+pub(crate) fn setting_applied(setting: &str) {
+    info!(setting, "changed and in force");
+}
+
+/// A changed setting comes into force with the next start.
+pub(crate) fn setting_waits(setting: &str) {
+    warn!(setting, "changed, which takes a restart");
 }
 
 /// The gateway was told to stop.
@@ -148,6 +191,15 @@ pub(crate) fn lookups_failing(problem: &dyn Display) {
 /// Devices can be looked up again.
 pub(crate) fn lookups_work_again() {
     info!("devices can be looked up again");
+}
+
+/// The operator has this gateway left by its clients, or not any more.
+pub(crate) fn draining(is_draining: bool) {
+    if is_draining {
+        warn!("the gateway is drained: whatever leads clients here is to lead them elsewhere");
+    } else {
+        info!("the gateway is not drained any more");
+    }
 }
 
 /// A session could not be written yet.

@@ -16,6 +16,7 @@ mod endpoint;
 mod host;
 mod log;
 mod metrics;
+mod name_service;
 mod program;
 mod prove;
 mod rfc3339;

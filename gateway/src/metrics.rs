@@ -5,7 +5,7 @@ use std::{
     fmt, io,
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     str::FromStr,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -113,6 +113,9 @@ pub(crate) async fn serve(listener: TcpListener, gateway: Arc<Gateway>) -> io::R
 }
 
 async fn ready(State(gateway): State<Arc<Gateway>>) -> (StatusCode, &'static str) {
+    if gateway.is_draining.load(Ordering::Relaxed) {
+        return (StatusCode::SERVICE_UNAVAILABLE, "the gateway is drained; tunnels go on\n");
+    }
     if gateway.store_state.away_since().is_some() {
         return (StatusCode::SERVICE_UNAVAILABLE, "the store is away; tunnels go on\n");
     }
@@ -143,6 +146,7 @@ fn exposition(gateway: Arc<Gateway>) -> Result<String, fmt::Error> {
 #[derive(Debug)]
 struct Totals {
     gauges: Vec<(&'static str, &'static str, u64)>,
+    times: Vec<(&'static str, &'static str, Duration)>,
     counters: Vec<(&'static str, &'static str, u64)>,
     drops: Vec<(String, u64)>,
 }
@@ -189,7 +193,25 @@ impl Totals {
             ),
         ];
         Self {
-            gauges: vec![("sessions", "Sessions now", sessions)],
+            gauges: vec![
+                ("sessions", "Sessions now", sessions),
+                ("forwarder_up", "Whether there is a forwarder", status.pid.is_some().into()),
+                (
+                    "store_up",
+                    "Whether the store can be reached",
+                    gateway.store_state.away_since().is_none().into(),
+                ),
+                (
+                    "session_changes_waiting",
+                    "Begins and ends of sessions that the store has not taken yet",
+                    gateway.store_state.waiting() as u64,
+                ),
+            ],
+            times: vec![(
+                "store_latency_seconds",
+                "How long the store took for the last sign of life, one each 30 seconds",
+                gateway.store_state.latency(),
+            )],
             counters,
             drops: totals.drops.into_iter().collect(),
         }
@@ -200,6 +222,10 @@ impl Collector for Totals {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         for (name, help, value) in &self.gauges {
             let gauge = ConstGauge::new(*value);
+            gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
+        }
+        for (name, help, time) in &self.times {
+            let gauge = ConstGauge::new(time.as_secs_f64());
             gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
         }
         for (name, help, value) in &self.counters {

@@ -24,6 +24,9 @@ pub enum GatewayKeyError {
         /// What is wrong with it.
         fault: KeyError,
     },
+    /// There is no file for a key that is not to be made.
+    #[error("the fleet key {} is missing; copy it from another gateway of the fleet, or make the first with `wg genkey`", .0.display())]
+    Missing(PathBuf),
     /// The file could not be opened, read or made.
     #[error("the gateway key {}: {source}; the directory must exist and be writable", path.display())]
     Io {
@@ -52,6 +55,14 @@ pub fn load_or_create(path: &Path) -> Result<PrivateKey, GatewayKeyError> {
         }
         Err(error) => Err(io_error(error)),
     }
+}
+
+/// Loads a key that several gateways share from `path`. One that is made would be this gateway's alone, so none is.
+///
+/// # Errors
+/// [`GatewayKeyError`] if there is no file, it can be opened by others, belongs to another user or holds no key.
+pub fn load_shared(path: &Path) -> Result<PrivateKey, GatewayKeyError> {
+    load(path)?.ok_or_else(|| GatewayKeyError::Missing(path.to_owned()))
 }
 
 /// Reads the key, or tells that there is no file yet.
@@ -90,6 +101,16 @@ mod tests {
     fn write(path: &Path, text: &str, mode: u32) {
         fs::write(path, text).unwrap();
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn key_that_is_shared_is_not_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fleet.key");
+        assert!(matches!(load_shared(&path), Err(GatewayKeyError::Missing(_))));
+        assert!(!path.exists());
+        let made = load_or_create(&path).unwrap();
+        assert_eq!(load_shared(&path).unwrap().public_key(), made.public_key());
     }
 
     #[test]

@@ -233,6 +233,11 @@ fn verbs(dir: &Path) -> Vec<Verb> {
             &[("ACCOUNT", Account, EMAIL), ("EMAIL", Email, "later@example.org")],
         ),
         verb("account cancel", &[("ACCOUNT", Account, "later@example.org")]),
+        verb("gateway list", &[]),
+        verb("gateway drain", &[("NAME", Word, "gateway")]),
+        verb("gateway resume", &[("NAME", Word, "gateway")]),
+        // It runs.
+        verb("gateway remove", &[("NAME", Word, "gateway")]).that_lacks_something_here(),
     ]
 }
 
@@ -244,8 +249,10 @@ fn private(path: &Path, text: &str) -> String {
 }
 
 /// Verbs that no running gateway answers, and where they take values.
-const ALONE: [(&str, &[&str]); 4] = [
+const ALONE: [(&str, &[&str]); 6] = [
     ("run", &[]),
+    ("config check", &[]),
+    ("config show", &[]),
     ("inventory", &[]),
     ("prove", &["--report"]),
     (
@@ -262,7 +269,7 @@ const ALONE: [(&str, &[&str]); 4] = [
     ),
 ];
 
-/// The verbs of the help and the places of each, but for `tacit run`'s settings.
+/// The verbs of the help and the places of each, but for the settings of `tacit run` and `tacit config`.
 fn helped() -> BTreeMap<String, Vec<String>> {
     let mut found = BTreeMap::new();
     let mut left = vec![Vec::<String>::new()];
@@ -281,7 +288,8 @@ fn helped() -> BTreeMap<String, Vec<String>> {
             let options = section(&help, "Options:").filter_map(option_with_value);
             let mut places: Vec<_> =
                 section(&help, "Arguments:").filter_map(positional).chain(options).collect();
-            places.retain(|place| !EVERYWHERE.contains(&&**place) && words != ["run"]);
+            let takes_settings = ["run", "config"].contains(&&*words[0]);
+            places.retain(|place| !EVERYWHERE.contains(&&**place) && !takes_settings);
             places.sort();
             found.insert(words.join(" "), places);
         }
@@ -477,7 +485,7 @@ const NO_SETTING: [&str; 4] =
     ["\u{1b}[2J\u{7}", "two\nlines", "'; DROP TABLE accounts; --", "\u{202e}"];
 
 /// Each setting of `tacit run`, whether it is free text or names a file or directory, and what it may not be.
-const SETTINGS: [(&str, bool, &[&str]); 40] = [
+const SETTINGS: [(&str, bool, &[&str]); 42] = [
     ("--config", true, &["", "/nonexistent/\u{1b}[2J", "/dev/zero"]),
     ("--socket", true, &["/proc/\u{1b}[2J/admin.sock"]),
     ("--data-dir", true, &["/dev/null/\u{1b}[2J", "/proc/nonexistent"]),
@@ -548,6 +556,8 @@ const SETTINGS: [(&str, bool, &[&str]); 40] = [
             "a-name-that-is-longer-than-any-name-of-a-gateway-may-be-by-one-byte",
         ],
     ),
+    ("--fleet-key", true, &["/nonexistent/\u{1b}[2J", "/dev/zero", "/etc/passwd"]),
+    ("--capacity", false, &["", "-1"]),
 ];
 
 #[test]

@@ -91,7 +91,15 @@ fn inventory_needs_no_running_gateway() {
 
 #[test]
 fn help_of_every_verb_has_an_example() {
-    let verbs: [&[&str]; 33] = [
+    let verbs: [&[&str]; 41] = [
+        &["gateway"],
+        &["gateway", "list"],
+        &["gateway", "drain"],
+        &["gateway", "resume"],
+        &["gateway", "remove"],
+        &["config"],
+        &["config", "check"],
+        &["config", "show"],
         &["account", "grant"],
         &["account", "email"],
         &["account", "password"],

@@ -2,13 +2,16 @@
 
 use std::{
     collections::BTreeSet,
+    fs,
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
+    path::Path,
     time::Duration,
 };
 
 use tacit_tests::{
-    Gateway, Lab, RawClient, Visitor, clock::wait_until, lab::TARGET_V4, target::ECHO_PORT,
+    Gateway, Lab, Namespace, RawClient, Visitor, clock::wait_until, lab::TARGET_V4,
+    target::ECHO_PORT,
 };
 
 const EMAIL: &str = "someone@example.org";
@@ -16,8 +19,13 @@ const DEFAULT: &str = "127.0.0.1:9586";
 
 /// What a path answers, head and body; none if nobody listens.
 pub(crate) fn fetch(lab: &Lab, address: &str, path: &str) -> Option<String> {
+    fetch_from(&lab.gateway, address, path)
+}
+
+/// The same in another namespace.
+pub(crate) fn fetch_from(namespace: &Namespace, address: &str, path: &str) -> Option<String> {
     let address: SocketAddr = address.parse().unwrap();
-    lab.gateway.within(|| {
+    namespace.within(|| {
         let mut stream = TcpStream::connect(address).ok()?;
         let request =
             format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
@@ -164,4 +172,32 @@ fn many_idle_connections_do_not_use_up_descriptors() {
     assert!(open() < before + 50, "{} descriptors, {before} before", open());
     drop(idle);
     assert!(fetch(&lab, DEFAULT, "/healthz").is_some_and(|answer| answer.ends_with("ok\n")));
+}
+
+/// Names of metrics in a text: words that begin as they all do.
+fn metrics_in(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+    words.filter(|word| word.starts_with("tacit_")).collect()
+}
+
+#[test]
+fn dashboard_and_alerts_ask_for_metrics_and_reasons_that_there_are() {
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
+    let dashboard = fs::read_to_string(deploy.join("grafana-dashboard.json")).unwrap();
+    let panels = serde_json::from_str::<serde_json::Value>(&dashboard).unwrap()["panels"].clone();
+    let alerts = fs::read_to_string(deploy.join("alerts.yaml")).unwrap();
+    let lab = Lab::new(0);
+    let _gateway = Gateway::start(&lab);
+    let exposition = fetch(&lab, DEFAULT, "/metrics").unwrap();
+    let there = metrics_in(&exposition);
+    for text in [dashboard.as_str(), &alerts] {
+        let asked = metrics_in(text);
+        assert!(asked.len() > 5, "{asked:?}");
+        assert!(asked.is_subset(&there), "{:?}", asked.difference(&there));
+    }
+    assert!(panels.as_array().unwrap().len() > 10);
+    let reasons = alerts.split("reason=~\"").nth(1).unwrap().split('"').next().unwrap();
+    for reason in reasons.split('|') {
+        assert!(exposition.contains(&format!("reason=\"{reason}\"")), "{reason}");
+    }
 }

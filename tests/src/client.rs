@@ -59,6 +59,12 @@ impl<'lab> Client<'lab> {
         client
     }
 
+    /// The program that it runs.
+    #[must_use]
+    pub fn implementation(&self) -> Implementation {
+        self.implementation
+    }
+
     /// Runs `wg-quick down`.
     ///
     /// # Panics

@@ -1,6 +1,7 @@
 //! The gateway under test: the program, its command line, and what it wrote.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File},
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
@@ -29,6 +30,7 @@ pub struct Gateway<'lab> {
     data_dir: PathBuf,
     extra: Vec<String>,
     variables: Vec<(String, String)>,
+    launcher: Vec<String>,
     child: Option<Child>,
 }
 
@@ -68,8 +70,16 @@ impl<'lab> Gateway<'lab> {
             data_dir,
             extra,
             variables: Vec::new(),
+            launcher: Vec::new(),
             child: None,
         }
+    }
+
+    /// The same gateway in another namespace than the lab's own for it.
+    #[must_use]
+    pub fn within(mut self, namespace: &'lab Namespace) -> Self {
+        self.namespace = namespace;
+        self
     }
 
     /// The same gateway by another build of the program.
@@ -83,6 +93,13 @@ impl<'lab> Gateway<'lab> {
     #[must_use]
     pub fn with_variable(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The same gateway, started by a program that starts it in its own way.
+    #[must_use]
+    pub fn launched_by(mut self, launcher: &[&str]) -> Self {
+        self.launcher = launcher.iter().map(ToString::to_string).collect();
         self
     }
 
@@ -115,8 +132,10 @@ impl<'lab> Gateway<'lab> {
     /// The command line of `tacit run`.
     #[must_use]
     pub fn command(&self) -> Command {
-        let mut command = Command::new(&self.program);
-        command.env_clear().envs(self.variables.iter().cloned());
+        let program = self.program.as_os_str();
+        let mut words = self.launcher.iter().map(OsStr::new).chain([program]);
+        let mut command = Command::new(words.next().unwrap_or(program));
+        command.env_clear().envs(self.variables.iter().cloned()).args(words);
         command.args(["run", "--log", "trace"]);
         command.arg("--data-dir").arg(&self.data_dir).arg("--socket").arg(self.socket());
         command.args(["--endpoint", &GATEWAY_V4.to_string()]);
@@ -161,6 +180,11 @@ impl<'lab> Gateway<'lab> {
     pub fn kill(&mut self) {
         self.signal(Signal::KILL);
         assert_eq!(self.wait(Duration::from_secs(5)).signal(), Some(9));
+    }
+
+    /// Has the program read its settings again, by SIGHUP.
+    pub fn reload(&self) {
+        self.signal(Signal::HUP);
     }
 
     fn signal(&self, signal: Signal) {

@@ -130,7 +130,11 @@ pub fn endpoint() -> SocketAddr {
     SocketAddr::new(GATEWAY_V4.into(), PORT)
 }
 
-fn wire(gateway: &Namespace, name: &str, peer: &Namespace) {
+/// Lays a wire between two namespaces: the interface `name` here, `wan` there.
+///
+/// # Panics
+/// If that fails.
+pub fn wire(gateway: &Namespace, name: &str, peer: &Namespace) {
     let peer = peer.id().to_string();
     let args = ["link", "add", name, "type", "veth", "peer", "name", "wan", "netns", &peer];
     let output = gateway.within(|| std::process::Command::new("ip").args(args).output());

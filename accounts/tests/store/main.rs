@@ -9,6 +9,7 @@ mod chains;
 mod devices;
 mod export;
 mod files;
+mod fleet;
 mod gateways;
 mod harness;
 mod inventory;

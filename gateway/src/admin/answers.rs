@@ -39,7 +39,7 @@ impl From<StoreError> for Refused {
 impl Answer for ShowStatus {
     async fn answer(self, gateway: Arc<Gateway>, _caller: Caller) -> Result<Status, Refused> {
         let counts = counts(&gateway).await?;
-        let settings = &gateway.settings;
+        let settings = gateway.settings.now();
         let endpoint = gateway_endpoint(&gateway).await.map(|(endpoint, _)| endpoint);
         Ok(Status {
             version: program::VERSION.into(),
@@ -74,7 +74,7 @@ async fn counts(gateway: &Gateway) -> Result<Option<Counts>, StoreError> {
 }
 
 fn store_status(gateway: &Gateway) -> StoreStatus {
-    let kind = if gateway.settings.database.is_some() { "PostgreSQL" } else { "SQLite" };
+    let kind = if gateway.settings.now().database.is_some() { "PostgreSQL" } else { "SQLite" };
     StoreStatus {
         kind: kind.into(),
         gateway: gateway.name.clone(),
@@ -215,7 +215,7 @@ impl Answer for RemoveDevice {
 
 impl Answer for Purge {
     async fn answer(self, gateway: Arc<Gateway>, caller: Caller) -> Result<Purged, Refused> {
-        let (keep, now) = (retention::keep_sessions(&gateway.settings), UnixSeconds::now());
+        let (keep, now) = (retention::keep_sessions(&gateway.settings.now()), UnixSeconds::now());
         let rows = if self.remove {
             let deed = Deed { verb: "session purge", account: None, data: DataKind::ALL };
             gateway.note_look(&caller, deed).await?;
@@ -268,9 +268,9 @@ impl Answer for ShowDataKey {
 
 impl Answer for ShowRetention {
     async fn answer(self, gateway: Arc<Gateway>, _caller: Caller) -> Result<Retention, Refused> {
-        let keep = retention::keep_sessions(&gateway.settings);
+        let keep = retention::keep_sessions(&gateway.settings.now());
         Ok(Retention {
-            keep_sessions: gateway.settings.keep_sessions,
+            keep_sessions: gateway.settings.now().keep_sessions,
             oldest_end: gateway.store.oldest_session_end().await?.map(Into::into),
             oldest_end_allowed: UnixSeconds::now()
                 .minus(keep)
@@ -296,7 +296,7 @@ pub(super) async fn find(store: &Store, account: &str) -> Result<StoredAccount, 
 }
 
 async fn gateway_endpoint(gateway: &Gateway) -> Option<(String, EndpointOrigin)> {
-    let settings = &gateway.settings;
+    let settings = gateway.settings.now();
     endpoint::resolve(settings.endpoint.as_ref(), &settings.listen, &settings.interface).await
 }
 
@@ -335,8 +335,8 @@ impl Config {
             preshared_key: PresharedKeyText::new(&self.preshared_key.expose_base64()),
             endpoint: self.endpoint,
             endpoint_origin: self.endpoint_origin,
-            dns: gateway.settings.dns.clone(),
-            mtu: gateway.settings.mtu,
+            dns: gateway.settings.now().dns.clone(),
+            mtu: gateway.settings.now().mtu,
         }
     }
 }

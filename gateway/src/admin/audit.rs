@@ -17,7 +17,8 @@ use crate::{
 
 impl Answer for ShowAuditFacts {
     async fn answer(self, gateway: Arc<Gateway>, _caller: Caller) -> Result<AuditFacts, Refused> {
-        let settings = &gateway.settings;
+        let settings = gateway.settings.now();
+        let (config, config_sha256) = gateway.config.read().clone();
         Ok(AuditFacts {
             forwarder: gateway.forwarder.status().pid,
             starter: gateway.starter_pid,
@@ -33,8 +34,8 @@ impl Answer for ShowAuditFacts {
                 .map(|url| (url, settings.database_password_file.clone())),
             data_key: settings.data_key.clone(),
             socket: settings.socket.clone(),
-            config: gateway.config.0.clone(),
-            config_sha256: gateway.config.1.clone(),
+            config,
+            config_sha256,
             log: settings.log,
             metrics: gateway.metrics,
             keep_sessions: settings.keep_sessions,

@@ -8,6 +8,7 @@ mod audit;
 pub(crate) mod backup;
 pub(crate) mod caller;
 pub(crate) mod client;
+pub(crate) mod fleet;
 pub(crate) mod people;
 pub(crate) mod records;
 pub(crate) mod rules;

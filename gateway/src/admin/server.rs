@@ -27,6 +27,7 @@ use super::{
     ShowDataKey, ShowRetention, ShowRules, ShowStatus, TryMail, backup,
 };
 use super::{
+    fleet::{DrainGateway, ListGateways, RemoveGateway},
     people::{
         CancelAccount, ChangeEmail, ExportAccount, GrantService, ListCodes, MakeCodes, SetPassword,
     },
@@ -137,6 +138,9 @@ fn router() -> Router<Arc<Gateway>> {
         .route(SetPassword::PATH, post(handle::<SetPassword>))
         .route(CancelAccount::PATH, post(handle::<CancelAccount>))
         .route(ExportAccount::PATH, post(handle::<ExportAccount>))
+        .route(ListGateways::PATH, post(handle::<ListGateways>))
+        .route(DrainGateway::PATH, post(handle::<DrainGateway>))
+        .route(RemoveGateway::PATH, post(handle::<RemoveGateway>))
         .route(MakeCodes::PATH, post(handle::<MakeCodes>))
         .route(ListCodes::PATH, post(handle::<ListCodes>))
         .route(ListStaffLog::PATH, post(handle::<ListStaffLog>))

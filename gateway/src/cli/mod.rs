@@ -5,9 +5,11 @@ mod account;
 mod audit;
 mod backup;
 mod code;
+mod config;
 mod device;
 mod disclosure;
 mod forwarder;
+mod gateway;
 mod inventory;
 mod key;
 mod notice;
@@ -35,8 +37,10 @@ use self::{
     audit::{AuditArguments, Found},
     backup::{BackupArguments, RestoreArguments},
     code::CodeVerb,
+    config::ConfigVerb,
     device::DeviceVerb,
     disclosure::DisclosureVerb,
+    gateway::GatewayVerb,
     inventory::InventoryArguments,
     key::KeyVerb,
     notice::NoticeVerb,
@@ -49,8 +53,8 @@ use self::{
 };
 use crate::{
     admin::{Request, client},
-    config::{Overrides, Places, Settings},
-    control, log,
+    config::{Overrides, Places, Settings, Sources},
+    control, log, name_service,
     program::Program,
 };
 
@@ -94,6 +98,15 @@ A second gateway on the same machine, with tunnel networks of its own:
       --interface tacit1 --listen 0.0.0.0:51821 --listen '[::]:51821'")]
     Run(Box<Overrides>),
 
+    /// Check and show the settings that a gateway would start with.
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  tacit config check
+  tacit config show"
+    )]
+    Config(ConfigVerb),
+
     /// Show how the running gateway is.
     Status(StatusArguments),
 
@@ -124,6 +137,15 @@ A second gateway on the same machine, with tunnel networks of its own:
   tacit session purge"
     )]
     Session(SessionVerb),
+
+    /// See and direct the gateways that share a database.
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  tacit gateway list
+  tacit gateway drain oslo"
+    )]
+    Gateway(GatewayVerb),
 
     /// Make and list activation codes, which switch a service on.
     #[command(
@@ -220,6 +242,7 @@ pub(crate) fn run() -> ExitCode {
     if let Some(ended) = process::run() {
         return ended;
     }
+    name_service::use_built_in();
     match Cli::try_parse() {
         Ok(cli) => cli.run(),
         Err(ending) if ending.kind() == ErrorKind::DisplayVersion => {
@@ -249,6 +272,7 @@ impl Cli {
             Verb::Audit(arguments) => return concluded(audit_gateway(&self.places, arguments)),
             Verb::Staff(verb) => return concluded(ask_about_staff(&self.places, verb)),
             Verb::Inventory(arguments) => inventory::run(&arguments),
+            Verb::Config(verb) => config::run(&self.places, &verb),
             Verb::Restore(arguments) => restore_store(&self.places, arguments),
             verb => ask_gateway(&self.places, verb),
         };
@@ -278,7 +302,7 @@ fn causes(error: &anyhow::Error) -> String {
 fn run_gateway(places: &Places, overrides: &Overrides) -> anyhow::Result<()> {
     let settings = Settings::load(places, overrides)?;
     log::start(settings.log.into());
-    control::run(settings, places.config_file())
+    control::run(settings, Sources::new(places, overrides))
 }
 
 fn restore_store(places: &Places, arguments: RestoreArguments) -> anyhow::Result<()> {
@@ -321,6 +345,7 @@ fn ask_gateway(places: &Places, verb: Verb) -> anyhow::Result<()> {
                 Verb::Device(verb) => device::run(&gateway, verb).await,
                 Verb::Session(verb) => session::run(&gateway, verb).await,
                 Verb::Key(verb) => key::run(&gateway, verb).await,
+                Verb::Gateway(verb) => gateway::run(&gateway, verb).await,
                 Verb::Code(verb) => code::run(&gateway, verb).await,
                 Verb::Disclosure(verb) => disclosure::run(&gateway, verb).await,
                 Verb::Rules(verb) => rules::run(&gateway, verb).await,
@@ -330,6 +355,7 @@ fn ask_gateway(places: &Places, verb: Verb) -> anyhow::Result<()> {
                 | Verb::Restore(_)
                 | Verb::Staff(_)
                 | Verb::Inventory(_)
+                | Verb::Config(_)
                 | Verb::Prove(_)
                 | Verb::Audit(_) => Ok(()),
             }

@@ -2,11 +2,16 @@
 
 use std::net::IpAddr;
 
-use anyhow::ensure;
 use ipnet::IpNet;
 
-use super::{MailTls, Settings};
-use crate::control::gateway_name;
+use super::{
+    MailTls, Settings,
+    origin::{Origin, Origins},
+};
+use crate::{
+    control::{gateway_name, site::SiteAddresses},
+    metrics::MetricsAddress,
+};
 
 /// The most workers a gateway can have.
 pub(super) const MAX_WORKERS: usize = 64;
@@ -17,90 +22,155 @@ const MAX_MAILS_PER_MINUTE: u32 = 60_000;
 /// The largest MTU: a jumbo frame less the outer headers.
 const MAX_MTU: u16 = 8920;
 
+/// Settings that cannot be.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Fault {
+    /// The settings that it is about, the first of which is to be changed.
+    keys: &'static [&'static str],
+    /// What is wrong, and what to do.
+    why: String,
+}
+
+impl Fault {
+    /// The fault in one line, and where the first of its settings that somebody set comes from.
+    pub(super) fn at(self, origins: &Origins) -> anyhow::Error {
+        let origin = self.keys.iter().find_map(|key| origins.get(*key));
+        match origin {
+            Some(origin @ Origin::File(..)) => anyhow::anyhow!("{origin}: {}", self.why),
+            Some(origin) => anyhow::anyhow!("{} (from {origin})", self.why),
+            None => anyhow::anyhow!(self.why),
+        }
+    }
+}
+
+/// Holds settings to something.
+fn demand(
+    is_so: bool,
+    keys: &'static [&'static str],
+    why: impl FnOnce() -> String,
+) -> Result<(), Fault> {
+    if is_so { Ok(()) } else { Err(Fault { keys, why: why() }) }
+}
+
 impl Settings {
     /// Checks what [`crate::host::preflight`] does not.
-    pub(super) fn check(&self) -> anyhow::Result<()> {
+    pub(super) fn check(&self) -> Result<(), Fault> {
         self.check_listen()?;
         self.check_tunnel()?;
         self.check_mail()?;
-        ensure!(
-            (1..=MAX_WORKERS).contains(&self.workers),
-            "`workers` is {}, but must be 1 to {MAX_WORKERS}",
-            self.workers
-        );
-        ensure!(
-            self.site_certificate.is_some() == self.site_key.is_some(),
-            "`site-certificate` and `site-key` go together; set both or neither"
-        );
-        ensure!(
+        self.check_site()?;
+        demand((1..=MAX_WORKERS).contains(&self.workers), &["workers"], || {
+            format!("`workers` is {}, but must be 1 to {MAX_WORKERS}", self.workers)
+        })?;
+        demand(
             self.database.is_some() || self.database_password_file.is_none(),
-            "`database-password-file` is for a `database`, and none is named"
-        );
-        ensure!(
-            self.gateway_name.as_deref().is_none_or(gateway_name::is_name),
+            &["database-password-file"],
+            || "`database-password-file` is for a `database`, and none is named".into(),
+        )?;
+        demand(
+            self.database.is_some() || !self.database_poll_only,
+            &["database-poll-only"],
+            || "`database-poll-only` is for a `database`, and none is named".into(),
+        )?;
+        let is_name = self.gateway_name.as_deref().is_none_or(gateway_name::is_name);
+        demand(is_name, &["gateway-name"], || {
             "`gateway-name` must be 1 to 64 letters without accents, digits, and the signs . _ - /"
-        );
-        ensure!(self.device_limit >= 1, "`device-limit` is 0, but must be at least 1");
+                .into()
+        })?;
+        demand(self.device_limit >= 1, &["device-limit"], || {
+            "`device-limit` is 0, but must be at least 1".into()
+        })?;
         for net in &self.allow_private {
-            ensure!(
-                net.addr() == net.network(),
-                "`allow-private` has {net}, which is not a network; write {}",
-                net.trunc()
-            );
+            demand(net.addr() == net.network(), &["allow-private"], || {
+                format!("`allow-private` has {net}, which is not a network; write {}", net.trunc())
+            })?;
         }
         Ok(())
     }
 
-    fn check_listen(&self) -> anyhow::Result<()> {
-        ensure!(!self.listen.is_empty(), "`listen` is empty; name at least one ADDR:PORT");
-        ensure!(
-            self.listen.iter().all(|listen| listen.port() != 0),
-            "`listen` has port 0; clients must know the port, so name one"
-        );
-        Ok(())
+    fn check_listen(&self) -> Result<(), Fault> {
+        demand(!self.listen.is_empty(), &["listen"], || {
+            "`listen` is empty; name at least one ADDR:PORT".into()
+        })?;
+        demand(self.listen.iter().all(|listen| listen.port() != 0), &["listen"], || {
+            "`listen` has port 0; clients must know the port, so name one".into()
+        })
     }
 
-    fn check_mail(&self) -> anyhow::Result<()> {
-        ensure!(
+    fn check_mail(&self) -> Result<(), Fault> {
+        demand(
             (1..=MAX_MAILS_PER_MINUTE).contains(&self.mails_per_minute),
-            "`mails-per-minute` is {}, but must be 1 to {MAX_MAILS_PER_MINUTE}",
-            self.mails_per_minute
-        );
-        ensure!(
+            &["mails-per-minute"],
+            || {
+                let pace = self.mails_per_minute;
+                format!("`mails-per-minute` is {pace}, but must be 1 to {MAX_MAILS_PER_MINUTE}")
+            },
+        )?;
+        demand(
             self.mail_user.is_some() == self.mail_password_file.is_some(),
-            "`mail-user` and `mail-password-file` go together; set both or neither"
-        );
-        let Some(server) = &self.mail_server else { return Ok(()) };
+            &["mail-user", "mail-password-file"],
+            || "`mail-user` and `mail-password-file` go together; set both or neither".into(),
+        )?;
+        let Some(server) = &self.mail_server else {
+            return demand(
+                self.mail_user.is_none() && self.mail_ca.is_none(),
+                &["mail-user", "mail-ca"],
+                || "`mail-user` and `mail-ca` are for a `mail-server`, and none is named".into(),
+            );
+        };
         for (key, is_set) in [
             ("mail-from", self.mail_from.is_some()),
             ("contact", self.contact.is_some()),
             ("site-url", self.site_url.is_some()),
         ] {
-            ensure!(is_set, "`mail-server` is set, so every letter needs `{key}`; set that too");
+            demand(is_set, &["mail-server"], || {
+                format!("`mail-server` is set, so every letter needs `{key}`; set that too")
+            })?;
         }
         let host = server.host().trim_matches(['[', ']']);
         let is_here = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
-        ensure!(
-            self.mail_tls != MailTls::None || is_here,
-            "`mail-tls` is none, but `mail-server` is another machine; use starttls or tls"
-        );
-        Ok(())
+        demand(self.mail_tls != MailTls::None || is_here, &["mail-tls", "mail-server"], || {
+            "`mail-tls` is none, but `mail-server` is another machine; use starttls or tls".into()
+        })
     }
 
-    fn check_tunnel(&self) -> anyhow::Result<()> {
-        let networks = [
-            ("tunnel-v4", self.tunnel_v4.map(IpNet::from)),
-            ("tunnel-v6", self.tunnel_v6.map(IpNet::from)),
+    fn check_site(&self) -> Result<(), Fault> {
+        demand(
+            self.site_certificate.is_some() == self.site_key.is_some(),
+            &["site-certificate", "site-key"],
+            || "`site-certificate` and `site-key` go together; set both or neither".into(),
+        )?;
+        demand(
+            self.site != Some(SiteAddresses::Off) || self.site_redirect.is_none(),
+            &["site-redirect"],
+            || "`site-redirect` leads to the site, but `site` is off; remove one of the two".into(),
+        )?;
+        let list = |addresses: &Option<SiteAddresses>| {
+            addresses.as_ref().map(SiteAddresses::list).unwrap_or_default().to_vec()
+        };
+        let (site, redirect) = (list(&self.site), list(&self.site_redirect));
+        demand(!redirect.iter().any(|address| site.contains(address)), &["site-redirect"], || {
+            "`site-redirect` and `site` have the same address; give each its own port".into()
+        })?;
+        let Some(MetricsAddress::At(metrics)) = self.metrics else { return Ok(()) };
+        demand(!site.contains(&metrics) && !redirect.contains(&metrics), &["metrics"], || {
+            "`metrics` and the site have the same address; give each its own port".into()
+        })
+    }
+
+    fn check_tunnel(&self) -> Result<(), Fault> {
+        let networks: [(&[_], _); 2] = [
+            (&["tunnel-v4"], self.tunnel_v4.map(IpNet::from)),
+            (&["tunnel-v6"], self.tunnel_v6.map(IpNet::from)),
         ];
-        for (key, net) in networks {
+        for (keys, net) in networks {
             let Some(net) = net else { continue };
-            ensure!(
-                net.addr() == net.network(),
-                "`{key}` is {net}, which is not a network; write {}",
-                net.trunc()
-            );
+            demand(net.addr() == net.network(), keys, || {
+                format!("`{}` is {net}, which is not a network; write {}", keys[0], net.trunc())
+            })?;
         }
-        ensure!(self.mtu <= MAX_MTU, "`mtu` is {}, but must be at most {MAX_MTU}", self.mtu);
-        Ok(())
+        demand(self.mtu <= MAX_MTU, &["mtu"], || {
+            format!("`mtu` is {}, but must be at most {MAX_MTU}", self.mtu)
+        })
     }
 }

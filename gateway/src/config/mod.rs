@@ -1,17 +1,24 @@
 //! Settings: a flag goes before a `TACIT_…` variable, before a key of `tacit.toml`, before the default.
 
+mod check;
 mod choices;
 mod explain;
 mod limits;
+mod lines;
+mod live;
+mod origin;
 mod overrides;
 mod places;
 mod settings;
 
 pub(crate) use self::{
+    check::check,
     choices::{LogLevel, MailTls},
+    live::{Changes, LiveSettings, Sources},
+    origin::Origin,
     overrides::{Overrides, StoreOverrides},
     places::Places,
-    settings::Settings,
+    settings::{Loaded, Settings},
 };
 
 #[cfg(test)]

@@ -70,6 +70,17 @@ pub(crate) struct Overrides {
     #[serde(skip_serializing_if = "Option::is_none")]
     gateway_name: Option<String>,
 
+    /// File of the WireGuard key that the gateways of a fleet share, for devices to be served by any of them [default:
+    /// a key of its own].
+    #[arg(long, env = "TACIT_FLEET_KEY", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fleet_key: Option<PathBuf>,
+
+    /// Sessions that this gateway is meant for, as `tacit gateway list` shows; it takes more [default: not said].
+    #[arg(long, env = "TACIT_CAPACITY", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    capacity: Option<u32>,
+
     /// Name of the TUN interface [default: tacit0].
     #[arg(long, env = "TACIT_INTERFACE", value_name = "NAME")]
     #[serde(skip_serializing_if = "Option::is_none")]

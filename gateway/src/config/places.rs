@@ -13,7 +13,11 @@ use figment::{
     providers::{Format, Toml},
 };
 
-use super::explain::explain;
+use super::{
+    explain::{explain, explain_syntax},
+    lines,
+    lines::Lines,
+};
 use crate::program;
 
 /// Where `tacit.toml` is looked for unless told otherwise.
@@ -38,6 +42,12 @@ pub(crate) struct Places {
 }
 
 impl Places {
+    /// The same, wherever this process may go.
+    pub(super) fn absolute(&self) -> Self {
+        let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        Self { config: self.config.as_ref().map(absolute), socket: self.socket.clone() }
+    }
+
     /// The admin socket: from flag, variable, a readable settings file, or the default.
     ///
     /// # Errors
@@ -52,7 +62,7 @@ impl Places {
         match Figment::from(Toml::string(&file.text)).extract_inner("socket") {
             Ok(path) => Ok(path),
             Err(error) if error.missing() => Ok(SOCKET_PATH.into()),
-            Err(error) => bail!(explain(&error, &file.path)),
+            Err(error) => bail!(explain(&error, &file)),
         }
     }
 
@@ -64,14 +74,27 @@ impl Places {
         (path, sha256)
     }
 
+    /// What has to be readable for the settings file to be read again, also once another takes its place: its directory,
+    /// but never the whole file system.
+    pub(crate) fn readable(&self) -> Vec<PathBuf> {
+        let (path, _) = self.config_file();
+        match path.parent() {
+            Some(dir) if dir.parent().is_some() => vec![dir.to_owned()],
+            _ => vec![path],
+        }
+    }
+
     /// Reads the settings file, if there is one.
     ///
     /// # Errors
-    /// If it was named, or its errors are not passed, and it cannot be read.
+    /// If it was named, or its errors are not passed, and it cannot be read. Or that it is not TOML.
     pub(super) fn read_config(&self, unreadable: Unreadable) -> anyhow::Result<Option<ConfigFile>> {
         let path = self.config.as_deref().unwrap_or(Path::new(CONFIG_PATH));
         match read_text(path) {
-            Ok(text) => Ok(Some(ConfigFile { path: path.into(), text })),
+            Ok(text) => match lines::lines(&text) {
+                Ok(lines) => Ok(Some(ConfigFile { path: path.into(), text, lines })),
+                Err(error) => bail!(explain_syntax(&error, path)),
+            },
             Err(_) if self.config.is_none() && unreadable == Unreadable::Passed => Ok(None),
             Err(error) if self.config.is_none() && error.kind() == io::ErrorKind::NotFound => {
                 Ok(None)
@@ -104,4 +127,13 @@ pub(super) enum Unreadable {
 pub(super) struct ConfigFile {
     pub(super) path: PathBuf,
     pub(super) text: String,
+    pub(super) lines: Lines,
+}
+
+impl ConfigFile {
+    /// The file and, if it has the setting `key`, the line.
+    pub(super) fn place(&self, key: &str) -> String {
+        let path = self.path.display();
+        self.lines.get(key).map_or_else(|| path.to_string(), |line| format!("{path}:{line}"))
+    }
 }

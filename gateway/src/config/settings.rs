@@ -3,14 +3,16 @@
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     num::NonZeroUsize,
-    path::{Path, PathBuf},
+    path::PathBuf,
+    sync::OnceLock,
     thread,
 };
 
-use anyhow::bail;
+use anyhow::anyhow;
 use figment::{
     Figment,
     providers::{Format, Serialized, Toml},
+    value::Dict,
 };
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
@@ -23,7 +25,8 @@ use super::{
     LogLevel, MailTls, Places,
     explain::explain,
     limits::MAX_WORKERS,
-    places::{CONFIG_PATH, SOCKET_PATH, Unreadable},
+    origin::{Origins, origins},
+    places::{SOCKET_PATH, Unreadable},
 };
 use crate::{
     control::site::SiteAddresses, endpoint::Endpoint, host::ServedPort, metrics::MetricsAddress,
@@ -45,6 +48,10 @@ pub(crate) struct Settings {
     pub(crate) database_poll_only: bool,
     /// What the gateway is called, if the operator said so.
     pub(crate) gateway_name: Option<String>,
+    /// File of the WireGuard key that it shares with others, if the operator named one.
+    pub(crate) fleet_key: Option<PathBuf>,
+    /// Sessions that it is meant for, if the operator said so.
+    pub(crate) capacity: Option<u32>,
     /// The admin socket.
     pub(crate) socket: PathBuf,
     /// Name of the TUN interface.
@@ -122,6 +129,8 @@ impl Default for Settings {
             database_password_file: None,
             database_poll_only: false,
             gateway_name: None,
+            fleet_key: None,
+            capacity: None,
             socket: SOCKET_PATH.into(),
             interface: "tacit0".into(),
             listen: vec![
@@ -137,7 +146,7 @@ impl Default for Settings {
                 Ipv4Addr::new(9, 9, 9, 9).into(),
                 Ipv6Addr::new(0x2620, 0xfe, 0, 0, 0, 0, 0, 0xfe).into(),
             ],
-            workers: thread::available_parallelism().map_or(1, NonZeroUsize::get).min(MAX_WORKERS),
+            workers: default_workers(),
             allow_device_to_device: false,
             allow_private: Vec::new(),
             serve: Vec::new(),
@@ -165,27 +174,65 @@ impl Default for Settings {
     }
 }
 
+/// One per core; counted once, because a sealed process finds others.
+fn default_workers() -> usize {
+    static CORES: OnceLock<usize> = OnceLock::new();
+    let cores = || thread::available_parallelism().map_or(1, NonZeroUsize::get).min(MAX_WORKERS);
+    *CORES.get_or_init(cores)
+}
+
+/// Settings, and where those come from that are not defaults.
+#[derive(Clone, Debug)]
+pub(crate) struct Loaded {
+    /// The settings.
+    pub(crate) settings: Settings,
+    /// Where they come from.
+    pub(crate) origins: Origins,
+}
+
 impl Settings {
     /// Puts the settings together and checks them.
     ///
     /// # Errors
     /// One line that names the setting, where it stands, and what it must be.
     pub(crate) fn load(places: &Places, overrides: &impl Serialize) -> anyhow::Result<Self> {
+        Self::load_with_origins(places, overrides).map(|loaded| loaded.settings)
+    }
+
+    /// Puts the settings together, checks them, and tells where they come from.
+    ///
+    /// # Errors
+    /// One line that names the setting, where it stands, and what it must be.
+    pub(crate) fn load_with_origins(
+        places: &Places,
+        overrides: &impl Serialize,
+    ) -> anyhow::Result<Loaded> {
         let file = places.read_config(Unreadable::Refused)?;
+        let mut given = Figment::from(Serialized::defaults(overrides));
+        if let Some(socket) = &places.socket {
+            given = given.merge(Serialized::default("socket", socket));
+        }
         let mut figment = Figment::from(Serialized::defaults(Self::default()));
         if let Some(file) = &file {
             figment = figment.merge(Toml::string(&file.text));
         }
-        figment = figment.merge(Serialized::defaults(overrides));
-        if let Some(socket) = &places.socket {
-            figment = figment.merge(Serialized::default("socket", socket));
+        let settings: Self = figment.merge(&given).extract().map_err(|error| match &file {
+            Some(file) => anyhow!(explain(&error, file)),
+            None => anyhow!(error),
+        })?;
+        let given: Dict = given.extract()?;
+        let origins = origins(file.as_ref(), given.into_keys());
+        settings.check().map_err(|fault| fault.at(&origins))?;
+        Ok(Loaded { settings, origins })
+    }
+
+    /// The names of all settings.
+    pub(crate) fn keys() -> Vec<String> {
+        match serde_json::to_value(Self::default()) {
+            Ok(serde_json::Value::Object(settings)) => {
+                settings.into_iter().map(|(key, _)| key).collect()
+            }
+            _ => Vec::new(),
         }
-        let path = file.as_ref().map_or(Path::new(CONFIG_PATH), |file| &file.path);
-        let settings: Self = match figment.extract() {
-            Ok(settings) => settings,
-            Err(error) => bail!(explain(&error, path)),
-        };
-        settings.check()?;
-        Ok(settings)
     }
 }

@@ -22,7 +22,8 @@ fn defaults_are_valid() {
 #[test]
 fn file_goes_before_default_and_flag_before_file() {
     let (places, _file) = places("mtu = 1400\ninterface = \"vpn0\"\nlisten = [\"1.2.3.4:5\"]");
-    let overrides = Overrides { mtu: Some(1300), ..Overrides::default() };
+    let mut overrides = Overrides::default();
+    overrides.mtu = Some(1300);
     let settings = Settings::load(&places, &overrides).unwrap();
     assert_eq!(settings.mtu, 1300);
     assert_eq!(settings.interface, "vpn0");
@@ -35,7 +36,8 @@ fn switch_of_the_file_can_be_turned_off() {
     let (places, _file) = places("allow-device-to-device = true");
     let on = Settings::load(&places, &Overrides::default()).unwrap();
     assert!(on.allow_device_to_device);
-    let overrides = Overrides { allow_device_to_device: Some(false), ..Overrides::default() };
+    let mut overrides = Overrides::default();
+    overrides.allow_device_to_device = Some(false);
     let off = Settings::load(&places, &overrides).unwrap();
     assert!(!off.allow_device_to_device);
 }
@@ -50,18 +52,21 @@ fn list_may_be_empty() {
 fn unknown_key_is_named_with_its_file() {
     assert_eq!(
         refusal("colour = 1"),
-        "FILE: unknown setting `colour`; `tacit run --help` names them all"
+        "FILE:1: unknown setting `colour`; `tacit run --help` names them all"
     );
-    assert_eq!(refusal("data_dir = \"/x\""), "FILE: unknown setting `data_dir`; write `data-dir`");
+    assert_eq!(
+        refusal("data_dir = \"/x\""),
+        "FILE:1: unknown setting `data_dir`; write `data-dir`"
+    );
 }
 
 #[test]
 fn wrong_value_is_named_with_its_key() {
     assert_eq!(
         refusal("mtu = \"big\""),
-        "FILE: `mtu`: invalid type: found string \"big\", expected u16"
+        "FILE:1: `mtu`: invalid type: found string \"big\", expected u16"
     );
-    assert!(refusal("serve = [\"icmp/1\"]").starts_with("FILE: `serve.0`: "));
+    assert!(refusal("serve = [\"icmp/1\"]").starts_with("FILE:1: `serve.0`: "));
 }
 
 #[test]
@@ -89,11 +94,29 @@ fn refusals_are_one_line() {
         "region = \"\\u0007\"",
         "site = \"443\"",
         "site-key = \"/x\"",
+        "mail-user = \"tacit\"\nmail-password-file = \"/x\"",
+        "database-poll-only = true",
+        "site-redirect = \"127.0.0.1:80\"\nsite = \"off\"",
+        "site-redirect = \"127.0.0.1:80\"\nsite = \"127.0.0.1:80\"",
+        "metrics = \"127.0.0.1:80\"\nsite = \"127.0.0.1:80\"",
     ];
     for toml in broken {
-        let refusal = refusal(toml);
-        assert!(!refusal.contains('\n'), "{refusal}");
+        let refusal = refusal(&format!("dns = []\n{toml}"));
+        let is_placed = ["FILE:2: ", "FILE:3: "].iter().any(|place| refusal.starts_with(place));
+        assert!(!refusal.contains('\n') && is_placed, "{refusal}");
     }
+}
+
+#[test]
+fn fault_is_told_where_it_was_said_last() {
+    let (places, file) = places("# the file\nmtu = 1400\n");
+    let mut overrides = Overrides::default();
+    overrides.mtu = Some(9000);
+    let error = Settings::load(&places, &overrides).unwrap_err().to_string();
+    assert_eq!(error, "`mtu` is 9000, but must be at most 8920 (from --mtu)");
+    let loaded = Settings::load_with_origins(&places, &Overrides::default()).unwrap();
+    assert_eq!(loaded.origins["mtu"], Origin::File(file.path().into(), 2));
+    assert_eq!(loaded.origins.len(), 1);
 }
 
 #[test]

@@ -1,12 +1,17 @@
-//! Sees that a device was removed or got another key elsewhere, at another gateway or by another program, and cuts it.
+//! Sees what was changed elsewhere, at another gateway or by another program: a device that was removed or got another
+//! key, which it cuts, and whether this gateway is to be left by its clients.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tacit_accounts::StoreError;
 use tacit_messages::UnixSeconds;
 use tokio::{task::JoinHandle, time::timeout};
 
 use super::{Gateway, store_state::Use};
+use crate::log;
 
 /// Between two looks where no server tells of changes, and a look all the same where one does.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -30,8 +35,12 @@ pub(super) fn start(gateway: Arc<Gateway>) -> JoinHandle<()> {
     })
 }
 
-/// Revokes the devices that may not be connected any more, if any device was changed since the change numbered `seen`.
+/// Notes whether the gateway is drained, and revokes the devices that may not be connected any more, if any device was changed since the change numbered `seen`.
 async fn look(gateway: &Gateway, seen: &mut Option<i64>) -> Result<(), StoreError> {
+    let is_draining = gateway.store.is_draining().await?;
+    if gateway.is_draining.swap(is_draining, Ordering::Relaxed) != is_draining {
+        log::draining(is_draining);
+    }
     let number = gateway.store.device_changes().await?;
     if *seen == Some(number) {
         return Ok(());

@@ -1,6 +1,9 @@
 //! Where devices connect to this gateway, and how the sites of others that share its store learn of it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tacit_accounts::{Entrance, StoreError};
 use tokio::{task::JoinHandle, time::sleep};
@@ -13,7 +16,7 @@ const INTERVAL: Duration = Duration::from_secs(30);
 
 /// What a device's config says of this gateway; `None` while it has no address that devices could reach.
 pub(super) async fn of(gateway: &Gateway) -> Option<Entrance> {
-    let settings = &gateway.settings;
+    let settings = gateway.settings.now();
     let named = settings.endpoint.as_ref();
     let (endpoint, _) = endpoint::resolve(named, &settings.listen, &settings.interface).await?;
     Some(Entrance {
@@ -25,13 +28,14 @@ pub(super) async fn of(gateway: &Gateway) -> Option<Entrance> {
     })
 }
 
-/// Says in the store where devices connect, and again whenever that changes. What cannot be written now is tried again
+/// Says in the store where devices connect, unless the gateway is drained, and again whenever that changes. What cannot be written now is tried again
 /// later; that the store is away others find out and tell.
 pub(super) fn announce(gateway: Arc<Gateway>) -> JoinHandle<()> {
     tokio::spawn(async move {
         let mut announced = None;
         loop {
-            let entrance = of(&gateway).await;
+            let is_draining = gateway.is_draining.load(Ordering::Relaxed);
+            let entrance = of(&gateway).await.filter(|_| !is_draining);
             if announced.as_ref() != Some(&entrance)
                 && write(&gateway, entrance.as_ref()).await.is_ok()
             {

@@ -44,6 +44,11 @@ impl ForwarderState {
         }
     }
 
+    /// Has metrics tell of the traffic of `least_sessions` sessions and more from now on.
+    pub(crate) fn set_least_sessions(&self, least_sessions: u32) {
+        self.inner.lock().least_sessions = least_sessions.into();
+    }
+
     /// Notes that the first forwarder runs.
     pub(crate) fn started(&self, pid: Option<u32>, since: UnixSeconds) {
         let mut inner = self.inner.lock();

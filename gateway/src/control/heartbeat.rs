@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tacit_accounts::Store;
-use tacit_messages::UnixSeconds;
+use tacit_messages::{UnixSeconds, clock::Instant};
 use tokio::{
     task::JoinHandle,
     time::{sleep, timeout},
@@ -23,9 +23,10 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(super) fn start(store: Store, state: Arc<StoreState>) -> JoinHandle<()> {
     tokio::spawn(async move {
         loop {
-            let now = UnixSeconds::now();
+            let (now, began) = (UnixSeconds::now(), Instant::now());
             let wait = match timeout(PATIENCE, store.alive(now)).await {
                 Ok(Ok(())) => {
+                    state.took(Instant::now().since(began));
                     state.answered(Use::Writing);
                     close_sessions_of_the_dead(&store, now).await;
                     INTERVAL

@@ -4,7 +4,7 @@
 //! changed; then the data directory is taken, the keys are loaded, the admin socket is bound and the starter is started.
 //! That much takes root's rights, which control then drops ([`seal`]) while it has a single thread. Sealed, it opens the
 //! store, raises the network and has the forwarder started. The stop goes the same way back and leaves the host as it
-//! was.
+//! was. SIGHUP has it read its settings again ([`reload`]).
 
 pub(crate) mod connections;
 pub(crate) mod data_dir;
@@ -28,9 +28,11 @@ mod memory;
 mod networks;
 mod outbox;
 pub(crate) mod post;
+mod reload;
 pub(crate) mod retention;
 mod seal;
 mod service_ends;
+mod service_manager;
 mod session_writer;
 pub(crate) mod site;
 mod starter;
@@ -46,12 +48,12 @@ use std::{
     net::{SocketAddr, TcpListener},
     os::unix::net::UnixListener,
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
 use anyhow::{Context, bail};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tacit_accounts::{
     Database, Deed, Door, RemovedDevice, SessionRecorder, Store, StoreError, TunnelPool,
     post::Mail,
@@ -78,6 +80,7 @@ use self::{
     post::Post,
     retention::DAY,
     seal::Seal,
+    service_manager::ServiceManager,
     session_writer::SessionWriter,
     site::Listeners,
     starter::{Starter, StarterProcess},
@@ -91,7 +94,7 @@ use crate::{
         server,
         socket::AdminSocket,
     },
-    config::Settings,
+    config::{LiveSettings, Settings, Sources},
     database,
     host::{self, HostError, HostSettings, Network, Protocol, ServedPort},
     log, metrics,
@@ -108,8 +111,8 @@ pub(crate) use leak::VARIABLE as LEAK_VARIABLE;
 
 /// What requests at the admin socket work with.
 pub(crate) struct Gateway {
-    /// The settings.
-    pub(crate) settings: Arc<Settings>,
+    /// The settings in force.
+    pub(crate) settings: Arc<LiveSettings>,
     /// The tunnel networks.
     pub(crate) networks: TunnelPool,
     /// The gateway's WireGuard key.
@@ -138,12 +141,16 @@ pub(crate) struct Gateway {
     pub(crate) last_audit: Mutex<Option<Audited>>,
     outbox: Arc<Outbox>,
     departures: Arc<Mutex<Departures>>,
-    /// The settings file, as it was at the start.
-    pub(crate) config: ConfigFile,
+    /// The settings file, as it was when all of it came into force.
+    pub(crate) config: RwLock<ConfigFile>,
     /// Where metrics are.
     pub(crate) metrics: Option<SocketAddr>,
     /// What the firewall table was once it was set up.
     pub(crate) firewall: Option<String>,
+    /// Whether its clients are to leave it.
+    pub(crate) is_draining: AtomicBool,
+    /// Who started the gateway.
+    service_manager: ServiceManager,
 }
 
 /// A settings file, and its hash if it exists.
@@ -176,13 +183,15 @@ impl Gateway {
     }
 }
 
-/// Runs the gateway until SIGTERM, SIGINT or SIGHUP. The process must have no other thread.
+/// Runs the gateway until SIGTERM or SIGINT; on SIGHUP it puts the settings together again from `sources`. The process
+/// must have no other thread.
 ///
 /// # Errors
 /// What kept it from starting; then the host is as it was. Or that the starter died.
-pub(crate) fn run(settings: Settings, config: ConfigFile) -> anyhow::Result<()> {
+pub(crate) fn run(settings: Settings, sources: Sources) -> anyhow::Result<()> {
     memory::give_back_large_blocks();
     forwarder::keep_inherited_descriptors().context("keeping inherited descriptors")?;
+    let config = sources.places().config_file();
     let user = User::dedicated()?;
     let prepared = {
         let runtime = runtime::Builder::new_current_thread().enable_all().build();
@@ -190,7 +199,8 @@ pub(crate) fn run(settings: Settings, config: ConfigFile) -> anyhow::Result<()> 
     };
     let Prepared { settings, database, .. } = &prepared;
     let ports: Vec<u16> = mail::port(settings).into_iter().chain(seal::port_of(database)).collect();
-    let readable = site::certificate_dirs(settings);
+    let mut readable = site::certificate_dirs(settings);
+    readable.extend(sources.places().readable());
     let _seal =
         Seal::apply(user, &settings.data_dir, &settings.listen, &ports, database, &readable)?;
     prepared.data_dir.check_reachable(user)?;
@@ -198,7 +208,7 @@ pub(crate) fn run(settings: Settings, config: ConfigFile) -> anyhow::Result<()> 
         .enable_all()
         .build()
         .context("starting threads")?
-        .block_on(prepared.run(config))
+        .block_on(prepared.run(sources, config))
 }
 
 /// Everything that takes root's rights, done.
@@ -218,6 +228,7 @@ struct Prepared {
     mail: Option<Mail>,
     site: Listeners,
     starter: StarterProcess,
+    service_manager: ServiceManager,
 }
 
 impl Prepared {
@@ -232,7 +243,10 @@ impl Prepared {
         let site = site::listen(&settings, networks)?;
         let data_dir = DataDir::take(&settings.data_dir)?;
         let data_keys = data_key::load_or_create(&data_key::path(&settings), &database)?;
-        let identity = gateway_key::load_or_create(&data_dir.key_path())?;
+        let identity = match &settings.fleet_key {
+            Some(path) => gateway_key::load_shared(path)?,
+            None => gateway_key::load_or_create(&data_dir.key_path())?,
+        };
         data_dir.give_to(user)?;
         let (socket, listener) = AdminSocket::bind(&settings.socket)?;
         let starter = StarterProcess::start(&socket, &forwarder::arguments(&settings, networks))?;
@@ -252,16 +266,18 @@ impl Prepared {
             mail,
             site,
             starter,
+            service_manager: ServiceManager::of_environment(),
         })
     }
 
     /// Is the gateway until it is told to stop.
-    async fn run(self, config: ConfigFile) -> anyhow::Result<()> {
+    async fn run(self, sources: Sources, config: ConfigFile) -> anyhow::Result<()> {
         let Self { settings, database, networks, host_settings, data_keys, .. } = self;
         let (_data_dir, name) = (self.data_dir, self.name);
         let (identity, listener) = (self.identity, self.listener);
         let (socket, metrics, mut starter_process) = (self.socket, self.metrics, self.starter);
         let mut stop_signal = stop_signal().context("catching signals")?;
+        let hangup = signal(SignalKind::hangup()).context("catching signals")?;
         let starter = starter_process.listen().context("listening to the starter")?;
         let starter_gone = starter.gone();
         let site = self.site;
@@ -276,7 +292,7 @@ impl Prepared {
         let key_rotation = KeyRotation::start(key_path, settings.data_dir.clone(), store.clone());
         let least_sessions = settings.metrics_least_sessions;
         let gateway = Gateway {
-            settings: Arc::new(settings),
+            settings: Arc::new(LiveSettings::new(settings)),
             networks,
             public_key: identity.public_key(),
             store: store.clone(),
@@ -292,9 +308,11 @@ impl Prepared {
             last_audit: Mutex::default(),
             outbox: Arc::new(Outbox::default()),
             departures: Arc::default(),
-            config,
+            config: RwLock::new(config),
             metrics: metrics.as_ref().and_then(|listener| listener.local_addr().ok()),
             firewall: None,
+            is_draining: AtomicBool::default(),
+            service_manager: self.service_manager,
         };
         let running = Running::start(gateway, &host_settings, identity, starter, recorder).await;
         let running = match running {
@@ -312,8 +330,12 @@ impl Prepared {
             tokio::spawn(metrics::serve(listener, Arc::clone(&running.gateway)));
         }
         site::start(&running.gateway, site, certificates);
+        let gateway = Arc::clone(&running.gateway);
+        let reloading = reload::start(Arc::clone(&gateway), sources, hangup);
+        let watchdog = service_manager::start(Arc::clone(&gateway));
         let supervised = tokio::spawn(running.run(stopped));
         log::ready(host_settings.workers, std::process::id());
+        gateway.service_manager.ready();
 
         let is_told = tokio::select! {
             () = stop_signal.recv() => true,
@@ -324,8 +346,11 @@ impl Prepared {
         } else {
             log::starter_died()
         }
+        gateway.service_manager.stopping();
+        reloading.abort();
         let _ = stop.send(true);
         let outcome = supervised.await;
+        watchdog.inspect(JoinHandle::abort);
         if !matches!(timeout(STOP_PATIENCE, admin).await, Ok(Ok(Ok(())))) {
             log::stop_failed(&"a request at the admin socket was cut short");
         }
@@ -370,7 +395,7 @@ impl Running {
                     recorder,
                     Arc::clone(&gateway.store_state),
                     Arc::clone(&outbox),
-                    gateway.settings.data_dir.clone(),
+                    gateway.settings.now().data_dir.clone(),
                 ),
                 state: Arc::clone(&gateway.forwarder),
                 departures: Arc::clone(&gateway.departures),
@@ -485,7 +510,9 @@ async fn open_store(
         Database::Postgres(_) => {
             let identity = gateway_name::identity(&settings.data_dir);
             let identity = identity.context("the gateway's number in the data directory")?;
-            store.for_gateway(name, &identity, now).await?
+            let (store, rows) = store.for_gateway(name, &identity, now).await?;
+            store.note_capacity(settings.capacity).await?;
+            (store, rows)
         }
         Database::Sqlite(_) => {
             let rows = store.close_open_sessions().await?;
@@ -504,14 +531,12 @@ async fn open_store(
 struct StopSignal {
     terminate: Signal,
     interrupt: Signal,
-    hangup: Signal,
 }
 
 fn stop_signal() -> io::Result<StopSignal> {
     Ok(StopSignal {
         terminate: signal(SignalKind::terminate())?,
         interrupt: signal(SignalKind::interrupt())?,
-        hangup: signal(SignalKind::hangup())?,
     })
 }
 
@@ -520,7 +545,6 @@ impl StopSignal {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
-            _ = self.hangup.recv() => {}
         }
     }
 }

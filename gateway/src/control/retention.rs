@@ -7,7 +7,10 @@ use tacit_messages::UnixSeconds;
 use tokio::{task::JoinHandle, time::interval};
 
 use super::unwritten;
-use crate::{config::Settings, log};
+use crate::{
+    config::{LiveSettings, Settings},
+    log,
+};
 
 /// A day.
 pub(crate) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -21,11 +24,12 @@ pub(crate) fn keep_sessions(settings: &Settings) -> Duration {
 }
 
 /// Purges now and each day.
-pub(crate) fn start(store: Store, settings: Arc<Settings>) -> JoinHandle<()> {
+pub(crate) fn start(store: Store, settings: Arc<LiveSettings>) -> JoinHandle<()> {
     tokio::spawn(async move {
         let mut days = interval(PURGE_INTERVAL);
         loop {
             days.tick().await;
+            let settings = settings.now();
             match store.purge(keep_sessions(&settings), UnixSeconds::now()).await {
                 Ok(removed) if removed.is_nothing() => {}
                 Ok(removed) => log::purged(removed.sessions),

@@ -48,7 +48,7 @@ pub(crate) enum SiteAddresses {
 }
 
 impl SiteAddresses {
-    fn list(&self) -> &[SocketAddr] {
+    pub(crate) fn list(&self) -> &[SocketAddr] {
         match self {
             Self::Off => &[],
             Self::At(addresses) => addresses,
@@ -204,7 +204,7 @@ pub(super) fn start(
     certificates: Option<Arc<Certificates>>,
 ) {
     let Some(certificates) = certificates else { return };
-    let settings = &gateway.settings;
+    let settings = &gateway.settings.now();
     let facts = Facts {
         contact: settings.contact.clone(),
         sends_letters: settings.mail_server.is_some(),

@@ -2,7 +2,7 @@
 
 use std::{
     fmt::Display,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
     time::Duration,
 };
 
@@ -26,6 +26,8 @@ pub(crate) enum Use {
 pub(crate) struct StoreState {
     fails: Mutex<Fails>,
     waiting: AtomicUsize,
+    /// Of the last small change, in microseconds.
+    latency: AtomicU64,
 }
 
 /// Since when each use fails.
@@ -84,6 +86,16 @@ impl StoreState {
     /// Since when it has been away; `None` if it is there.
     pub(crate) fn away_since(&self) -> Option<UnixSeconds> {
         self.fails.lock().since()
+    }
+
+    /// Notes how long the store took for a small change.
+    pub(crate) fn took(&self, time: Duration) {
+        self.latency.store(u64::try_from(time.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// How long the store took for the last small change that was timed.
+    pub(crate) fn latency(&self) -> Duration {
+        Duration::from_micros(self.latency.load(Ordering::Relaxed))
     }
 
     /// How many changes of sessions wait to be written.

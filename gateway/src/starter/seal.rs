@@ -14,7 +14,10 @@ use landlock::{
     ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
     RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError,
 };
-use rustix::thread::{CapabilitySet, capabilities, set_no_new_privs, set_thread_groups};
+use rustix::{
+    process::geteuid,
+    thread::{CapabilitySet, capabilities, set_no_new_privs, set_thread_groups},
+};
 use tacit_messages::SealPart;
 use tacit_seal::{Failure, apply as part, bpf, errno, filter, landlock_error, rights};
 
@@ -37,7 +40,9 @@ pub(super) fn apply(admin_socket: &Path) -> Result<(), Failure> {
     let kept = part(SealPart::Capabilities, || Ok(capabilities(None)?.permitted & KEPT))?;
     part(SealPart::Capabilities, || rights::bound(kept))?;
     part(SealPart::User, || set_thread_groups(&[]))?;
-    part(SealPart::Capabilities, || rights::keep_only(kept))?;
+    // What a forwarder is started with, root has without being told.
+    let keep = if geteuid().is_root() { rights::keep_only } else { rights::keep_and_pass_on };
+    part(SealPart::Capabilities, || keep(kept))?;
     part(SealPart::Dumps, seal::empty_dumps)?;
     part(SealPart::Dumps, seal::keep_out_of_dumps)?;
     part(SealPart::Landlock, || deny(kept, admin_socket))?;

@@ -1,0 +1,215 @@
+//! Settings: every one by file, variable and flag; what is wrong with them; and what is read again without a restart.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    process::{Command, Output},
+    time::Duration,
+};
+
+use serde_json::Value;
+use tacit_tests::{
+    Client, Gateway, Implementation, Lab,
+    clock::wait_until,
+    gateway::program,
+    lab::TARGET_V4,
+    transfer::{Direction, Transfer},
+};
+
+const EMAIL: &str = "someone@example.org";
+
+/// Every setting, with a value as in the file.
+const SETTINGS: &str = r#"
+allow-device-to-device = true
+allow-private = ["10.20.0.0/16"]
+capacity = 5000
+contact = "help@example.org"
+data-dir = "/srv/tacit"
+data-key = "/srv/key/data.key"
+database = "postgres://tacit@db.example.org/tacit"
+database-password-file = "/srv/key/database"
+database-poll-only = true
+device-limit = 7
+dns = ["192.0.2.53"]
+endpoint = "vpn.example.org"
+fleet-key = "/srv/key/fleet.key"
+gateway-name = "oslo"
+interface = "vpn7"
+keep-archive = 100
+keep-records = 101
+keep-sessions = 10
+listen = ["0.0.0.0:443"]
+log = "warn"
+mail-ca = "/srv/mail.pem"
+mail-from = "vpn@example.org"
+mail-password-file = "/srv/key/mail"
+mail-server = "mail.example.org"
+mail-tls = "tls"
+mail-user = "vpn"
+mails-per-minute = 11
+metrics = "127.0.0.1:9000"
+metrics-least-sessions = 12
+mtu = 1380
+region = "Oslo"
+serve = ["udp/53"]
+site = "127.0.0.1:443"
+site-certificate = "/srv/site.crt"
+site-key = "/srv/site.key"
+site-redirect = "127.0.0.1:80"
+site-url = "https://vpn.example.org"
+socket = "/srv/admin.sock"
+tunnel-v4 = "10.80.0.0/16"
+tunnel-v6 = "fd80::/64"
+workers = 3
+"#;
+
+/// The same with values as in variables and flags.
+fn settings() -> BTreeMap<String, String> {
+    let plain = |value: &str| value.trim_matches(['[', ']']).trim_matches('"').to_owned();
+    let lines = SETTINGS.lines().filter_map(|line| line.split_once(" = "));
+    lines.map(|(key, value)| (key.to_owned(), plain(value))).collect()
+}
+
+fn tacit(arguments: &[&str], variables: &BTreeMap<String, String>) -> Output {
+    Command::new(program()).env_clear().envs(variables).args(arguments).output().unwrap()
+}
+
+/// What `tacit config show` tells: each setting's value and origin.
+fn shown(
+    arguments: &[&str],
+    variables: &BTreeMap<String, String>,
+) -> BTreeMap<String, (Value, String)> {
+    let arguments = [&["config", "show", "--json"], arguments].concat();
+    let output = tacit(&arguments, variables);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let shown: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let setting = |setting: Value| {
+        (text(&setting["setting"]), (setting["value"].clone(), text(&setting["from"])))
+    };
+    shown.into_iter().map(setting).collect()
+}
+
+fn values(shown: &BTreeMap<String, (Value, String)>) -> BTreeMap<&String, &Value> {
+    shown.iter().map(|(key, (value, _))| (key, value)).collect()
+}
+
+#[test]
+fn every_setting_is_set_by_file_variable_and_flag() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), SETTINGS).unwrap();
+    let path = file.path().to_str().unwrap();
+    let (none, settings) = (BTreeMap::new(), settings());
+    let default = shown(&[], &none);
+    let by_file = shown(&["--config", path], &none);
+    assert_eq!(by_file.keys().collect::<Vec<_>>(), settings.keys().collect::<Vec<_>>());
+
+    let variable = |key: &String| format!("TACIT_{}", key.replace('-', "_").to_uppercase());
+    let variables = settings.iter().map(|(key, value)| (variable(key), value.clone())).collect();
+    let by_variable = shown(&[], &variables);
+    let flags: Vec<String> =
+        settings.iter().map(|(key, value)| format!("--{key}={value}")).collect();
+    let by_flag = shown(&flags.iter().map(String::as_str).collect::<Vec<_>>(), &none);
+    assert_eq!(values(&by_variable), values(&by_file));
+    assert_eq!(values(&by_flag), values(&by_file));
+
+    for (number, key) in settings.keys().enumerate() {
+        assert_ne!(by_file[key].0, default[key].0, "{key}: a value of its own");
+        assert_eq!(default[key].1, "default");
+        assert_eq!(by_file[key].1, format!("{path}:{}", number + 2));
+        assert_eq!(by_variable[key].1, variable(key));
+        assert_eq!(by_flag[key].1, format!("--{key}"));
+    }
+}
+
+fn refusal(toml: &str) -> String {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), toml).unwrap();
+    let path = file.path().to_str().unwrap();
+    let output = tacit(&["config", "check", "--config", path], &BTreeMap::new());
+    assert_eq!(output.status.code(), Some(1), "{toml} passes");
+    assert!(output.stdout.is_empty());
+    String::from_utf8(output.stderr).unwrap().replace(path, "FILE")
+}
+
+#[test]
+fn wrong_settings_are_told_with_file_line_and_what_to_do() {
+    for (toml, expected) in [
+        (
+            "mtu = 1400\n\ninterfaces = \"vpn0\"\n",
+            "tacit: FILE:3: unknown setting `interfaces`; did you mean `interface`?\n",
+        ),
+        ("data_dir = \"/srv\"", "tacit: FILE:1: unknown setting `data_dir`; write `data-dir`\n"),
+        ("# x\nmtu = 9001", "tacit: FILE:2: `mtu` is 9001, but must be at most 8920\n"),
+        (
+            "log = \"info\"\nsite-key = \"/x\"\n",
+            "tacit: FILE:2: `site-certificate` and `site-key` go together; set both or neither\n",
+        ),
+        (
+            "site = \"off\"\n\n\nsite-redirect = \"0.0.0.0:80\"",
+            "tacit: FILE:4: `site-redirect` leads to the site, but `site` is off; remove one of the two\n",
+        ),
+    ] {
+        assert_eq!(refusal(toml), expected);
+    }
+    assert!(refusal("mtu = 1400\nlog = \n").starts_with("tacit: FILE:2: "));
+
+    let unknown = BTreeMap::from([("TACIT_DEVICELIMIT".into(), "3".into())]);
+    let output = tacit(&["config", "check"], &unknown);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("TACIT_DEVICELIMIT") && stderr.contains("`device-limit`"), "{stderr}");
+}
+
+/// Writes the settings file and has it read again; returns what the log says of that.
+fn reload(gateway: &Gateway<'_>, path: &Path, toml: &str) -> String {
+    let before = gateway.log().len();
+    fs::write(path, toml).unwrap();
+    gateway.reload();
+    let news = || gateway.log()[before..].to_owned();
+    wait_until("the settings to be read again", Duration::from_secs(5), || {
+        news().contains("the settings are read again") || news().contains("settings cannot be used")
+    });
+    news()
+}
+
+#[test]
+fn settings_are_read_again_without_a_dropped_packet() {
+    const RATE: u64 = 2_000_000;
+    let lab = Lab::new(1);
+    let path = lab.dir().join("tacit.toml");
+    fs::write(&path, "device-limit = 1\n").unwrap();
+    let gateway = Gateway::start_with(&lab, &["--config", path.to_str().unwrap()]);
+    let config = gateway.customer(EMAIL);
+    let client = Client::up(&lab.clients[0], Implementation::WireguardGo, &config);
+    let v4 = TARGET_V4.into();
+    let transfer = Transfer::paced(client.namespace, Direction::Down, v4, 1, 1 << 40, RATE);
+    transfer.wait_for_more(RATE, Duration::from_secs(20));
+    let forwarder = gateway.forwarder();
+    assert!(!gateway.cli(&["device", "add", EMAIL, "telephone"]).status.success());
+
+    let news = reload(&gateway, &path, "device-limit = 2\nmtu = 1380\n");
+    assert!(news.contains("changed and in force setting=\"device-limit\""), "{news}");
+    assert!(news.contains("changed, which takes a restart setting=\"mtu\""), "{news}");
+    assert!(news.contains("applied=1 waiting=1"), "{news}");
+    let telephone = gateway.add_device(EMAIL, "telephone");
+    assert!(telephone.text.contains("MTU = 1420"), "what waits is not in force");
+
+    let news = reload(&gateway, &path, "device-limits = 3\n");
+    assert!(news.contains("the former ones stay in force"), "{news}");
+    assert!(!gateway.cli(&["device", "add", EMAIL, "tablet"]).status.success());
+
+    // As an editor does it: another file in its place.
+    let draft = lab.dir().join("draft");
+    fs::write(&draft, "device-limit = 3\n").unwrap();
+    fs::rename(&draft, &path).unwrap();
+    let news = reload(&gateway, &path, "device-limit = 3\n");
+    assert!(news.contains("applied=1 waiting=0"), "{news}");
+    gateway.add_device(EMAIL, "tablet");
+
+    transfer.wait_for_more(RATE, Duration::from_secs(5));
+    assert_eq!(gateway.forwarder(), forwarder);
+    let sessions = gateway.sessions(EMAIL);
+    assert!(sessions.len() == 1 && sessions[0]["ended_at"].is_null(), "{sessions:?}");
+}
