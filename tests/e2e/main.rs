@@ -18,6 +18,8 @@ mod fail_closed;
 mod fleet;
 mod host;
 mod hostile;
+mod image;
+mod install;
 mod isolation;
 mod killed;
 mod lab_check;

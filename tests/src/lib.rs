@@ -8,6 +8,7 @@ pub mod client;
 pub mod clock;
 pub mod config;
 pub mod dns;
+pub mod docker;
 pub mod gateway;
 pub mod lab;
 pub mod mail_server;
@@ -25,6 +26,7 @@ pub mod transfer;
 pub mod visitor;
 
 pub use client::{Client, Implementation};
+pub use docker::Docker;
 pub use gateway::Gateway;
 pub use lab::Lab;
 pub use mail_server::MailServer;
