@@ -123,7 +123,7 @@ impl Store {
         write.commit().await
     }
 
-    /// The other gateways that run, with their numbers, by region and endpoint.
+    /// The other gateways that run and are not drained, with their numbers, by region and endpoint.
     ///
     /// # Errors
     /// [`StoreError::Database`]
@@ -134,7 +134,7 @@ impl Store {
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT id, region, public_key, endpoint, dns, mtu FROM gateways
              WHERE id != $1 AND last_alive_at > $2 AND endpoint IS NOT NULL AND public_key IS NOT NULL
-             AND dns IS NOT NULL AND mtu IS NOT NULL",
+             AND dns IS NOT NULL AND mtu IS NOT NULL AND draining = 0",
         )
         .bind(self.gateway)
         .bind(time_column(now.minus(PRESUMED_DEAD_AFTER)))

@@ -285,6 +285,10 @@ async fn gateway_is_offered_by_the_others_while_it_runs() {
     rome.announce_entrance(&nameless).await.unwrap();
     assert_eq!(oslo.other_entrances(NOW).await.unwrap()[0].1, nameless);
     assert!(oslo.other_entrances(presumed_dead()).await.unwrap().is_empty(), "it may be dead");
+    oslo.set_draining("rome", true, NOW).await.unwrap();
+    assert!(oslo.other_entrances(NOW).await.unwrap().is_empty(), "it takes nobody new");
+    oslo.set_draining("rome", false, NOW).await.unwrap();
+    assert_eq!(oslo.other_entrances(NOW).await.unwrap().len(), 1);
     rome.withdraw_entrance().await.unwrap();
     assert!(oslo.other_entrances(NOW).await.unwrap().is_empty());
 }
