@@ -46,7 +46,8 @@ fn service_is_installed_in_a_fresh_root_and_taken_away_without_its_data() {
     install();
 
     let mut check = Command::new("chroot");
-    check.env_clear().arg(&root).args(["/usr/bin/tacit", "config", "check"]);
+    check.env_clear().env("PATH", "/usr/sbin:/usr/bin").arg(&root);
+    check.args(["tacit", "config", "check"]);
     let checked = succeeds(&mut check);
     assert!(checked.contains("the settings are good"), "{checked}");
     let users = fs::read_to_string(root.join("etc/passwd")).unwrap();
