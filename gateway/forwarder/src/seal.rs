@@ -135,7 +135,7 @@ const STACK: usize = 512 << 10;
 #[cfg(target_env = "gnu")]
 #[expect(unsafe_code, reason = "mallopt has no safe binding")]
 fn reserve_memory() -> rustix::io::Result<()> {
-    black_box([0_u8; STACK]);
+    reserve_stack();
     // SAFETY: these are settings of the allocator: one heap for all threads, for blocks of every size, which never
     // shrinks. Other heaps are mapped in time of need, and to shrink them a file is read.
     unsafe {
@@ -152,6 +152,12 @@ fn reserve_memory() -> rustix::io::Result<()> {
         heap /= 2;
     }
     Ok(())
+}
+
+/// Not inlined, or all that the caller does later would lie below what is reserved here.
+#[inline(never)]
+fn reserve_stack() {
+    black_box(&mut [0_u8; STACK]);
 }
 
 /// Whether the heap can grow by `size` bytes; it does, and keeps them.
