@@ -8,6 +8,7 @@ mod backup;
 mod chains;
 mod devices;
 mod export;
+mod fleet;
 mod gateways;
 mod harness;
 mod inventory;
