@@ -11,7 +11,7 @@ mod verbs;
 use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
 
-use crate::verbs::{compare, flood, pair, scale, store};
+use crate::verbs::{compare, flood, pair, scale, site, store};
 
 #[derive(Parser)]
 #[command(name = "tacit-benches", about = "Measures Tacit, alone and beside other servers")]
@@ -50,6 +50,10 @@ enum Verb {
     ///
     /// Needs root and Debian's postgresql-15. Writes JSON to target/store/.
     Store(store::Options),
+    /// Measures what the customer site answers in a second, and what is left of forwarding meanwhile.
+    ///
+    /// Needs root, `cargo build --release -p tacit` and Debian's iperf3 and wrk. Writes a table and JSON to target/site/.
+    Site(site::Options),
 }
 
 fn main() -> Result<()> {
@@ -64,5 +68,6 @@ fn main() -> Result<()> {
         Verb::Flood(options) => flood::run(&options),
         Verb::Pair(options) => pair::run(&options),
         Verb::Store(options) => store::run(&options),
+        Verb::Site(options) => site::run(&options),
     }
 }

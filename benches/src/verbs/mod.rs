@@ -4,4 +4,5 @@ pub(crate) mod compare;
 pub(crate) mod flood;
 pub(crate) mod pair;
 pub(crate) mod scale;
+pub(crate) mod site;
 pub(crate) mod store;
