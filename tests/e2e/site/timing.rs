@@ -11,9 +11,9 @@ use tacit_tests::{Lab, Visitor, clock::elapsed, visitor::Page};
 use super::{PASSWORD, customer, letter, start, visitor};
 
 /// Pairs of tries, of a customer and of nobody in turn.
-const PAIRS: usize = 24;
+const PAIRS: usize = 32;
 /// Customers, and others, so that none is tried so often that it has to wait.
-const PEOPLE: usize = 6;
+const PEOPLE: usize = 8;
 /// From so many standard deviations on two lists of times differ: by chance once in 10,000 runs.
 const DIFFERENT: f64 = 3.9;
 
@@ -40,13 +40,12 @@ fn median(times: &[Duration]) -> Duration {
     times[times.len() / 2]
 }
 
-/// Asserts that nobody can tell the times apart.
+/// Asserts that nobody can tell the times apart. Their ranks say that, and not how far medians are from each other: beside
+/// other tests, a hash takes between 30 and 300 ms, and medians differ by half by chance.
 fn assert_alike(known: &[Duration], unknown: &[Duration]) {
     let deviations = deviations(known, unknown);
     let medians = (median(known), median(unknown));
     assert!(deviations < DIFFERENT, "{deviations} deviations; medians {medians:?}");
-    let ratio = medians.0.as_secs_f64() / medians.1.as_secs_f64();
-    assert!((0.7..1.4).contains(&ratio), "medians {medians:?}");
 }
 
 #[test]
@@ -56,6 +55,8 @@ fn times_of_two_kinds_are_told_apart_and_of_one_kind_are_not() {
     };
     assert!(deviations(&times(1_000, 13), &times(1_100, 13)) > DIFFERENT);
     assert!(deviations(&times(1_000, 13), &times(1_000, 29)) < DIFFERENT / 2.0);
+    // Less than a hash, and half of what they vary by.
+    assert!(deviations(&times(1_000, 13), &times(1_048, 13)) > DIFFERENT);
 }
 
 /// An address of the network with this number, on the loopback interface.
@@ -102,10 +103,9 @@ fn logging_in_takes_as_long_and_says_the_same_whether_or_not_there_is_such_a_cus
 
 #[test]
 fn registering_takes_as_long_and_says_the_same_whether_or_not_there_is_such_a_customer() {
-    const EACH: usize = 20;
     let lab = Lab::new(0);
     let (gateway, server) = start(&lab, &[]);
-    for number in 0..EACH {
+    for number in 0..PAIRS {
         gateway.add_account(&format!("c{number}@example.org"));
     }
     let register = |eve: &mut Visitor<'_>, email: &str| {
@@ -114,7 +114,7 @@ fn registering_takes_as_long_and_says_the_same_whether_or_not_there_is_such_a_cu
         timed(|| eve.post("/register", &form))
     };
     let (mut known, mut unknown) = (Vec::new(), Vec::new());
-    for number in 0..EACH {
+    for number in 0..PAIRS {
         let mut eve = visitor(&lab, &gateway).coming_from(network(number / 4));
         let mut try_as = |kind: &str| register(&mut eve, &format!("{kind}{number}@example.org"));
         let ((time, is), (other_time, is_not)) = match number % 2 {
