@@ -1,4 +1,9 @@
-//! How many changes of sessions a store writes durably, and how fast it finds a device among a million.
+//! How many changes of sessions a store writes durably, and how fast it finds a device among a million; and what gateways
+//! that share a store cost it.
+
+mod fleet;
+mod rows;
+mod timed;
 
 use std::{fs, path::PathBuf, time::Duration};
 
@@ -22,12 +27,22 @@ const GROUP: usize = 128;
 /// Options of `store`.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  cargo run --release -p tacit-benches -- store\n  \
-    cargo run --release -p tacit-benches -- store --devices 100000 --seconds 5")]
+    cargo run --release -p tacit-benches -- store --devices 100000 --seconds 5\n  \
+    cargo run --release -p tacit-benches -- store --devices 5000000 --gateways 10000 --purge")]
 pub(crate) struct Options {
     /// Devices registered.
     #[arg(long, default_value_t = 1_000_000)]
     devices: u32,
-    /// How long sessions are written.
+    /// Gateways that share a store on PostgreSQL, of which every tenth device is at one: measures what they cost it.
+    #[arg(long)]
+    gateways: Option<u32>,
+    /// Gateways that ask and write at once.
+    #[arg(long, default_value_t = 8, requires = "gateways", value_parser = clap::value_parser!(u32).range(1..=40))]
+    busy: u32,
+    /// Also measures a purge that writes all tables anew, of which nobody reads meanwhile.
+    #[arg(long, requires = "gateways")]
+    purge: bool,
+    /// How long sessions are written, and each other thing is done.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
     /// How many look-ups are timed.
@@ -50,6 +65,9 @@ struct Measured {
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    if let Some(gateways) = options.gateways {
+        return runtime.block_on(fleet::measure(options, gateways));
+    }
     fs::create_dir_all(&options.dir)?;
     let dir = tempfile_in(&options.dir)?;
     let path = dir.join("store.sqlite");
