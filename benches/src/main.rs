@@ -38,13 +38,14 @@ enum Verb {
     ///
     /// Needs root and `cargo build --release -p tacit`. Writes a table and JSON to target/flood/.
     Flood(flood::Options),
-    /// Measures two builds of Tacit in short turns, or what the seal costs one.
+    /// Measures two builds of Tacit in short turns, or what the seal costs one, or what a setting of the kernel gains it.
     ///
     /// Needs root. Writes a table and JSON to target/pair/.
     #[command(after_help = "Examples:\n  \
         cargo run --release -p tacit-benches -- pair target/release/tacit ./tacit-before\n  \
         cargo build --release -p tacit --features unsealed && mv target/release/tacit ./tacit-unsealed\n  \
-        cargo run --release -p tacit-benches -- pair ./tacit-unsealed")]
+        cargo run --release -p tacit-benches -- pair ./tacit-unsealed\n  \
+        cargo run --release -p tacit-benches -- pair target/release/tacit --tuned 'tc qdisc replace dev uplink root fq'")]
     Pair(pair::Options),
     /// Measures how many changes of sessions are written, and how fast a device is found, on SQLite and PostgreSQL.
     ///

@@ -1,6 +1,6 @@
 //! Two builds of Tacit that run side by side, under short loads in turn: the finest comparison that a noisy machine gives.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, process::Command, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -25,6 +25,10 @@ pub(crate) struct Options {
     program: PathBuf,
     /// The build to compare it with [default: the same without its seal, if it is one with `--features unsealed`]
     other: Option<PathBuf>,
+    /// Compare the program with itself, but for this shell command, which is run in the second one's namespace before:
+    /// what a setting of the kernel (`uplink` is the card) changes
+    #[arg(long, value_name = "COMMAND", conflicts_with = "other")]
+    tuned: Option<String>,
     /// Only loads whose name contains this
     #[arg(long, value_name = "TEXT", default_value = "")]
     load: String,
@@ -43,17 +47,20 @@ enum Load {
     Flood { inbound: bool, shape: Shape },
 }
 
-const LOADS: [(&str, Load); 6] = [
+const LOADS: [(&str, Load); 8] = [
     ("tcp up, 1 stream", Load::Tcp(Way::Up, 1)),
     ("tcp up, 8 streams", Load::Tcp(Way::Up, 8)),
     ("tcp down, 1 stream", Load::Tcp(Way::Down, 1)),
     ("tcp down, 8 streams", Load::Tcp(Way::Down, 8)),
     ("flood in, 1392 B, GSO sender", FLOOD_IN),
     ("flood out, 1392 B, GSO sender", FLOOD_OUT),
+    ("flood in, 1392 B", Load::Flood { inbound: true, shape: PLAIN }),
+    ("flood out, 1392 B", Load::Flood { inbound: false, shape: PLAIN }),
 ];
-const SHAPE: Shape = Shape { packet_len: 1_392, packets: 500_000, gso: true };
-const FLOOD_IN: Load = Load::Flood { inbound: true, shape: SHAPE };
-const FLOOD_OUT: Load = Load::Flood { inbound: false, shape: SHAPE };
+const TRAINS: Shape = Shape { packet_len: 1_392, packets: 500_000, gso: true };
+const PLAIN: Shape = Shape { packet_len: 1_392, packets: 100_000, gso: false };
+const FLOOD_IN: Load = Load::Flood { inbound: true, shape: TRAINS };
+const FLOOD_OUT: Load = Load::Flood { inbound: false, shape: TRAINS };
 /// How long a TCP load takes. What is around drifts slowly, so short pairs see the same of it.
 const SECONDS: u32 = 1;
 
@@ -73,6 +80,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut report = Report::new(conditions);
     for start in 0..*starts {
         let labs = [subject::lab(), subject::lab()];
+        if let Some(command) = &options.tuned {
+            tune(&labs[1], command)?;
+        }
         let paths = [Path::up(&labs[0], &subjects[0])?, Path::up(&labs[1], &subjects[1])?];
         for pair in 0..*pairs {
             for ((name, load), ratios) in loads.iter().zip(&mut ratios) {
@@ -96,8 +106,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     report.write("pair", "pair")
 }
 
+/// Has a lab's gateway namespace set up as the operator wants to try it.
+fn tune(lab: &Lab, command: &str) -> Result<()> {
+    let output = lab.gateway.output(Command::new("sh").args(["-c", command]));
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "`{command}` failed: {}", said.trim());
+    Ok(())
+}
+
 fn subjects(options: &Options) -> Result<[Subject; 2]> {
-    let Options { program, other, .. } = options;
+    let Options { program, other, tuned, .. } = options;
     for program in [Some(program), other.as_ref()].into_iter().flatten() {
         ensure!(program.exists(), "there is no {}", program.display());
     }
@@ -108,6 +126,7 @@ fn subjects(options: &Options) -> Result<[Subject; 2]> {
     let of_one = |name| Subject::tacit(name, program.clone());
     Ok(match other {
         Some(other) => [named(program), named(other)],
+        None if tuned.is_some() => [of_one("as it is"), of_one("tuned")],
         None => [of_one("sealed"), of_one("unsealed").with_variable("TACIT_UNSEALED", "1")],
     })
 }
