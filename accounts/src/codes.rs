@@ -18,10 +18,10 @@ use crate::{
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
 /// Characters of a code: five bits each, 125 in all.
-const LEN: usize = 25;
+pub(crate) const LEN: usize = 25;
 
 /// Characters between hyphens.
-const GROUP: usize = 5;
+pub(crate) const GROUP: usize = 5;
 
 /// The longest time that a code may give, in days.
 pub const MAX_DAYS: u32 = 3660;

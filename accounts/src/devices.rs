@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Longest name of a device in characters.
-const MAX_NAME_CHARS: usize = 63;
+pub(crate) const MAX_NAME_CHARS: usize = 63;
 
 /// Why a text cannot name a device. Never says which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

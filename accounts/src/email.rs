@@ -7,9 +7,9 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 use crate::printable::is_printable;
 
 /// Longest address that mail can be sent to (RFC 5321 section 4.5.3.1.3), in bytes.
-const MAX_LEN: usize = 254;
+pub(crate) const MAX_LEN: usize = 254;
 /// Longest part before the `@` (section 4.5.3.1.1), in bytes.
-const MAX_LOCAL_LEN: usize = 64;
+pub(crate) const MAX_LOCAL_LEN: usize = 64;
 /// Longest part of a domain between dots (RFC 1035 section 2.3.4), in bytes.
 const MAX_LABEL_LEN: usize = 63;
 

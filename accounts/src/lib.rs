@@ -67,7 +67,7 @@ pub use inspect::Inspection;
 pub use inventory::{Column, Inventory, inventory};
 pub use letters::{Letter, Occasion};
 pub use log_in::{Door, DoorError, Visit};
-pub use passwords::{HashedPassword, Password, PasswordError, PasswordHasher};
+pub use passwords::{HashedPassword, Password, PasswordError, PasswordHasher, PasswordHint};
 pub use pool::{PoolError, TunnelPool};
 pub use printable::{Line, LineError};
 pub use reseal::Progress;

@@ -10,9 +10,10 @@ use rand_core::OsRng;
 use rustix::process::setpriority_process;
 use tokio::sync::{Semaphore, oneshot};
 use zeroize::Zeroizing;
+use zxcvbn::feedback::{Suggestion, Warning};
 
 /// Longest password in bytes. Whoever hashes longer ones can be kept busy.
-const MAX_LEN: usize = 256;
+pub(crate) const MAX_LEN: usize = 256;
 
 /// Argon2id's cost: 19 MiB, two passes, one lane (OWASP Password Storage Cheat Sheet).
 const MEMORY_KIB: u32 = 19 * 1024;
@@ -35,11 +36,50 @@ pub enum PasswordError {
     #[error("a password has 1 to {MAX_LEN} bytes")]
     Length,
     /// Too easily guessed.
-    #[error("this password is too easily guessed: {0}")]
-    Weak(String),
+    #[error("this password is too easily guessed: {}", sentence(.0))]
+    Weak(Vec<PasswordHint>),
     /// Too many are being hashed.
     #[error("too many passwords are being checked now; try again in a moment")]
     Busy,
+}
+
+/// What makes a password weak, or would make it stronger.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum PasswordHint {
+    /// What makes it weak.
+    Warning(Warning),
+    /// What would make it stronger.
+    Suggestion(Suggestion),
+    /// What makes any password strong.
+    UseSeveralWords,
+}
+
+impl Eq for PasswordHint {}
+
+impl PasswordHint {
+    /// The hint's name, as zxcvbn has it.
+    pub(crate) fn name(self) -> String {
+        match self {
+            Self::Warning(warning) => format!("{warning:?}"),
+            Self::Suggestion(suggestion) => format!("{suggestion:?}"),
+            Self::UseSeveralWords => "UseSeveralWords".to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for PasswordHint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Warning(warning) => warning.fmt(f),
+            Self::Suggestion(suggestion) => suggestion.fmt(f),
+            Self::UseSeveralWords => f.write_str("Use several words that do not belong together"),
+        }
+    }
+}
+
+fn sentence(hints: &[PasswordHint]) -> String {
+    let hints = hints.iter().map(|hint| hint.to_string().trim_end_matches('.').to_owned());
+    hints.collect::<Vec<_>>().join("; ")
 }
 
 /// A password as its customer typed it; wiped when dropped, printed as `[redacted]`.
@@ -72,17 +112,15 @@ impl Password {
             return Ok(());
         }
         let feedback = guessed.feedback();
-        let warning = feedback.and_then(|feedback| feedback.warning()).map(|text| text.to_string());
+        let warning = feedback.and_then(|feedback| feedback.warning());
         let suggestions = feedback.map(|feedback| feedback.suggestions()).unwrap_or_default();
-        let hints: Vec<String> = warning
-            .into_iter()
-            .chain(suggestions.iter().map(ToString::to_string))
-            .map(|hint| hint.trim_end_matches('.').to_owned())
-            .collect();
-        Err(PasswordError::Weak(match hints.is_empty() {
-            true => "Use several words that do not belong together".to_owned(),
-            false => hints.join("; "),
-        }))
+        let suggestions = suggestions.iter().copied().map(PasswordHint::Suggestion);
+        let mut hints: Vec<_> =
+            warning.map(PasswordHint::Warning).into_iter().chain(suggestions).collect();
+        if hints.is_empty() {
+            hints.push(PasswordHint::UseSeveralWords);
+        }
+        Err(PasswordError::Weak(hints))
     }
 }
 
@@ -251,8 +289,8 @@ mod tests {
     fn weak_password_is_refused_with_a_hint() {
         for weak in ["letmein1", "12345678", "ann.lee1985", "qwertyuiop", "aaaaaaaaaaaa"] {
             let error = password(weak).check_strength(&["ann.lee@example.org"]).unwrap_err();
-            let PasswordError::Weak(hint) = &error else { panic!("{error}") };
-            assert!(hint.len() > 10 && !error.to_string().contains(weak), "{error}");
+            assert!(matches!(error, PasswordError::Weak(_)), "{error}");
+            assert!(error.to_string().len() > 50 && !error.to_string().contains(weak), "{error}");
             assert_eq!(error.to_string().lines().count(), 1);
         }
         password("thimble-orbit-canvas-7").check_strength(&["ann.lee@example.org"]).unwrap();

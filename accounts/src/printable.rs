@@ -13,7 +13,7 @@ pub(crate) fn is_printable(c: char) -> bool {
 }
 
 /// Longest line in characters.
-const MAX_LINE_CHARS: usize = 200;
+pub(crate) const MAX_LINE_CHARS: usize = 200;
 
 /// Why a text is no line. Never says which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -43,6 +43,8 @@ pub struct Export {
     pub(crate) confirmed_at: String,
     pub(crate) cancelled_at: Option<String>,
     pub(crate) password: &'static str,
+    #[serde(skip)]
+    pub(crate) has_password: bool,
     pub(crate) email_to_be_confirmed: Option<String>,
     pub(crate) services: Vec<ServicePart>,
     pub(crate) devices: Vec<DevicePart>,
@@ -154,6 +156,7 @@ impl Store {
             confirmation: Confirmation::read(&confirmation)?.as_str(),
             confirmed_at: rfc3339(read_time(confirmed_at)),
             cancelled_at: cancelled_at.map(|at| rfc3339(read_time(at))),
+            has_password: has_password != 0,
             password: if has_password == 0 { "none" } else { "a hash (Argon2id)" },
             email_to_be_confirmed: self.email_to_be_confirmed(account).await?,
             services: self.service_parts(account).await?,

@@ -12,7 +12,11 @@ use axum::{
 };
 use parking_lot::Mutex;
 
-use super::{Site, assets, visitor::Visitor, words};
+use super::{
+    Site, assets,
+    visitor::Visitor,
+    words::{Html, Text, Words},
+};
 use crate::{StoreError, rules::RulesError};
 
 /// A page's answer.
@@ -81,7 +85,7 @@ impl Failure {
         if let Self::Store(error) = &self {
             site.surroundings.store_failed(error);
         }
-        let (title, text) = words::failure(&self);
+        let (title, text) = site.words.failure(&self);
         let page = FailurePage { frame: Frame::new(site, None), title, text };
         shown(self.status(), &page).unwrap_or_else(|_| self.status().into_response())
     }
@@ -110,12 +114,14 @@ pub(super) fn carried(response: &mut Response) -> Option<Failure> {
 #[template(path = "failure.html")]
 struct FailurePage<'a> {
     frame: Frame<'a>,
-    title: &'a str,
-    text: &'a str,
+    title: Text,
+    text: Text,
 }
 
 /// What every page shows around itself.
 pub(super) struct Frame<'a> {
+    /// The words of the page's language.
+    pub(super) words: &'static Words,
     /// Where customers may ask.
     pub(super) contact: Option<&'a str>,
     /// What forms carry, if somebody is logged in.
@@ -127,10 +133,26 @@ pub(super) struct Frame<'a> {
 impl<'a> Frame<'a> {
     pub(super) fn new(site: &'a Site, visitor: Option<&Visitor>) -> Self {
         Self {
+            words: site.words,
             contact: site.facts.contact.as_ref().map(|contact| contact.as_str()),
             token: visitor.map(|visitor| visitor.form_token.clone()),
             version: &assets::VERSION,
         }
+    }
+
+    /// A text without tags.
+    pub(super) fn say(&self, key: &str) -> Text {
+        self.words.say(key)
+    }
+
+    /// A text with tags.
+    pub(super) fn html(&self, key: &str) -> Html {
+        self.words.html(key)
+    }
+
+    /// What the language calls something that the program knows by a name of its own.
+    pub(super) fn name(&self, kind: &str, name: &str) -> Text {
+        self.words.name(kind, name)
     }
 
     /// Whether somebody is logged in.

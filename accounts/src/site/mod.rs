@@ -37,7 +37,7 @@ pub use self::{
     server::serve,
     surroundings::{Audited, Doing, Surroundings},
 };
-use self::{places::Places, visits::Visits};
+use self::{places::Places, visits::Visits, words::Words};
 use crate::{Door, Store, post::Contact};
 
 /// Between two looks at what is to be forgotten.
@@ -65,6 +65,7 @@ pub struct Site {
     door: Arc<Door>,
     surroundings: Arc<dyn Surroundings>,
     facts: Facts,
+    words: &'static Words,
     visits: Visits,
     places: Arc<Places>,
     errors: Arc<Errors>,
@@ -87,6 +88,7 @@ impl Site {
             door,
             surroundings,
             facts,
+            words: Words::first(),
             visits: Visits::default(),
             places: Arc::default(),
             errors,

@@ -4,7 +4,7 @@ use std::{fmt, future::Future, pin::Pin};
 
 use tacit_messages::UnixSeconds;
 
-use super::words;
+use super::words::when;
 use crate::{Entrance, RemovedDevice, StoreError};
 
 /// Something that is being done.
@@ -28,7 +28,7 @@ pub struct Audited {
 impl Audited {
     /// When it was made, as pages show it.
     pub(super) fn when(&self) -> String {
-        words::when(self.at)
+        when(self.at)
     }
 
     /// How many checks were made.

@@ -84,7 +84,11 @@ fn every_page_is_valid_html() {
     fs::create_dir(&dir).unwrap();
     let shown = pages(&lab, &gateway, &server);
     for (number, page) in shown.iter().enumerate() {
-        assert!(page.body.starts_with("<!doctype html>"), "{number}: {page:?}");
+        assert!(page.body.starts_with("<!doctype html>\n<html lang=\"en\">"), "{number}: {page:?}");
+        assert!(
+            !page.body.contains('{'),
+            "a value is missing in a text of page {number}: {page:?}"
+        );
         fs::write(dir.join(format!("{number}.html")), &page.body).unwrap();
     }
     let mut anybody = visitor(&lab, &gateway);

@@ -14,7 +14,7 @@ use crate::{
         answer::{Answer, Failure, Frame, page, refused, to},
         fields::Sent,
         visitor::{CLEAR_COOKIE, Visitor},
-        words,
+        words::{Text, when},
     },
 };
 
@@ -22,8 +22,8 @@ use crate::{
 #[template(path = "account.html")]
 struct AccountPage<'a> {
     frame: Frame<'a>,
-    done: Option<&'static str>,
-    problem: Option<String>,
+    done: Option<Text>,
+    problem: Option<Text>,
     account: Account,
     services: Vec<ServiceLine>,
     keep_archive: u32,
@@ -39,7 +39,7 @@ impl ServiceLine {
     fn new(service: Service, now: UnixSeconds) -> Self {
         Self {
             is_running: service.is_running(now),
-            ends_at: service.ends_at.map(words::when),
+            ends_at: service.ends_at.map(when),
             name: service.name.to_string(),
         }
     }
@@ -69,7 +69,7 @@ pub(super) async fn show(
 }
 
 /// Shows the page again with what is wrong.
-async fn wrong(site: &Site, visitor: &Visitor, problem: String) -> Answer {
+async fn wrong(site: &Site, visitor: &Visitor, problem: Text) -> Answer {
     refused(&AccountPage { problem: Some(problem), ..AccountPage::new(site, visitor).await? })
 }
 
@@ -77,14 +77,11 @@ pub(super) async fn redeem(State(site): State<Arc<Site>>, sent: Sent) -> Answer 
     let Sent { visitor, fields } = sent;
     let code: Code = match fields.trimmed("code").parse() {
         Ok(code) => code,
-        Err(error) => {
-            let error: crate::CodeError = error;
-            return wrong(&site, &visitor, words::sentence(&error.to_string())).await;
-        }
+        Err(error) => return wrong(&site, &visitor, site.words.code(error)).await,
     };
     match site.store.redeem_code(visitor.account, &code, UnixSeconds::now()).await {
         Ok(_) => Ok(to("/account?done=code")),
-        Err(error) => wrong(&site, &visitor, words::store(error)?).await,
+        Err(error) => wrong(&site, &visitor, site.words.store(error)?).await,
     }
 }
 
@@ -95,7 +92,7 @@ pub(super) async fn change_email(State(site): State<Arc<Site>>, sent: Sent) -> A
     }
     let email = match EmailAddress::parse(fields.trimmed("email")) {
         Ok(email) => email,
-        Err(error) => return wrong(&site, visitor, words::sentence(&error.to_string())).await,
+        Err(error) => return wrong(&site, visitor, site.words.email(error)).await,
     };
     let changed = async {
         let password = password(fields.text("password"))?;
@@ -106,7 +103,7 @@ pub(super) async fn change_email(State(site): State<Arc<Site>>, sent: Sent) -> A
             site.surroundings.letters_queued();
             Ok(to("/account?done=email"))
         }
-        Err(error) => wrong(&site, visitor, words::door(error)?).await,
+        Err(error) => wrong(&site, visitor, site.words.door(error)?).await,
     }
 }
 
@@ -114,8 +111,8 @@ pub(super) async fn change_password(State(site): State<Arc<Site>>, sent: Sent) -
     let Sent { visitor, fields } = &sent;
     let new = match Password::new(fields.text("new")) {
         Ok(new) if fields.text("new") == fields.text("again") => new,
-        Ok(_) => return wrong(&site, visitor, words::PASSWORDS_DIFFER.to_owned()).await,
-        Err(error) => return wrong(&site, visitor, words::sentence(&error.to_string())).await,
+        Ok(_) => return wrong(&site, visitor, site.words.say("problem.passwords-differ")).await,
+        Err(error) => return wrong(&site, visitor, site.words.password(&error)).await,
     };
     let account = site.store.account(&AccountSelector::Id(visitor.account)).await?;
     let changed = async {
@@ -130,7 +127,7 @@ pub(super) async fn change_password(State(site): State<Arc<Site>>, sent: Sent) -
             visitor.leave(&site);
             Ok(log_in::begin(&site, visit, "/account?done=password"))
         }
-        Err(error) => wrong(&site, visitor, words::door(error)?).await,
+        Err(error) => wrong(&site, visitor, site.words.door(error)?).await,
     }
 }
 
@@ -144,7 +141,7 @@ struct CancelledPage<'a> {
 pub(super) async fn cancel(State(site): State<Arc<Site>>, sent: Sent) -> Answer {
     let Sent { visitor, fields } = &sent;
     if fields.text("sure") != "yes" {
-        return wrong(&site, visitor, words::NOT_SURE.to_owned()).await;
+        return wrong(&site, visitor, site.words.say("problem.not-sure")).await;
     }
     let cancelled = async {
         let password = password(fields.text("password"))?;
@@ -159,7 +156,7 @@ pub(super) async fn cancel(State(site): State<Arc<Site>>, sent: Sent) -> Answer 
             let frame = Frame::new(&site, None);
             page(&CancelledPage { frame, keep_archive }).map(without_cookie)
         }
-        Err(error) => wrong(&site, visitor, words::door(error)?).await,
+        Err(error) => wrong(&site, visitor, site.words.door(error)?).await,
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
         answer::{Answer, Failure, Frame, page, refused, to},
         fields::Sent,
         visitor::Visitor,
-        words,
+        words::{Text, when},
     },
 };
 
@@ -25,8 +25,8 @@ const MOST: usize = 50;
 #[template(path = "consents.html")]
 struct ConsentsPage<'a> {
     frame: Frame<'a>,
-    done: Option<&'static str>,
-    problem: Option<String>,
+    done: Option<Text>,
+    problem: Option<Text>,
     consents: Vec<ConsentLine>,
 }
 
@@ -42,8 +42,8 @@ impl From<Consent> for ConsentLine {
         Self {
             id: consent.id,
             recipient: consent.recipient.expose().to_owned(),
-            given_at: words::when(consent.given_at),
-            withdrawn_at: consent.withdrawn_at.map(words::when),
+            given_at: when(consent.given_at),
+            withdrawn_at: consent.withdrawn_at.map(when),
         }
     }
 }
@@ -68,7 +68,7 @@ pub(super) async fn show(
     page(&ConsentsPage { done, ..ConsentsPage::new(&site, &visitor).await? })
 }
 
-async fn wrong(site: &Site, visitor: &Visitor, problem: String) -> Answer {
+async fn wrong(site: &Site, visitor: &Visitor, problem: Text) -> Answer {
     refused(&ConsentsPage { problem: Some(problem), ..ConsentsPage::new(site, visitor).await? })
 }
 
@@ -76,17 +76,17 @@ pub(super) async fn give(State(site): State<Arc<Site>>, sent: Sent) -> Answer {
     let Sent { visitor, fields } = &sent;
     let recipient = match Line::parse(fields.trimmed("recipient")) {
         Ok(recipient) => recipient,
-        Err(error) => return wrong(&site, visitor, words::sentence(&error.to_string())).await,
+        Err(error) => return wrong(&site, visitor, site.words.recipient(error)).await,
     };
     if site.store.consents(visitor.account).await?.len() >= MOST {
-        return wrong(&site, visitor, words::TOO_MANY_CONSENTS.to_owned()).await;
+        return wrong(&site, visitor, site.words.say("problem.too-many-consents")).await;
     }
     let checked = async {
         let password = password(fields.text("password"))?;
         site.door.check_again(&site.store, visitor.account, &password).await
     };
     if let Err(error) = checked.await {
-        return wrong(&site, visitor, words::door(error)?).await;
+        return wrong(&site, visitor, site.words.door(error)?).await;
     }
     site.store.give_consent(visitor.account, &recipient, UnixSeconds::now()).await?;
     Ok(to("/consents?done=consent"))

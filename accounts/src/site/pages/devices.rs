@@ -21,7 +21,7 @@ use crate::{
         choice::{self, Choice},
         fields::{Fields, Sent},
         visitor::Visitor,
-        words,
+        words::{Text, when},
     },
 };
 
@@ -32,8 +32,8 @@ const KEEPALIVE: u16 = 25;
 #[template(path = "devices.html")]
 struct DevicesPage<'a> {
     frame: Frame<'a>,
-    done: Option<&'static str>,
-    problem: Option<String>,
+    done: Option<Text>,
+    problem: Option<Text>,
     name: &'a str,
     devices: Vec<Line>,
     limit: u32,
@@ -64,7 +64,7 @@ impl<'a> DevicesPage<'a> {
             name: device.name.as_str().to_owned(),
             public_key: device.public_key.to_string(),
             addresses: format!("{}, {}", device.tunnel_v4, device.tunnel_v6),
-            since: words::when(device.created_at),
+            since: when(device.created_at),
         };
         Ok(Self {
             frame: Frame::new(site, Some(visitor)),
@@ -107,7 +107,9 @@ pub(super) async fn add(State(site): State<Arc<Site>>, headers: HeaderMap, sent:
         Ok(config) => {
             page(&DevicePage { frame: Frame::new(&site, Some(visitor)), name, config: &config })
         }
-        Err(problem) if wants_text => Ok(plain(StatusCode::UNPROCESSABLE_ENTITY, &problem)),
+        Err(problem) if wants_text => {
+            Ok(plain(StatusCode::UNPROCESSABLE_ENTITY, &problem.to_string()))
+        }
         Err(problem) => {
             let devices = DevicesPage::new(&site, visitor).await?;
             let chosen = fields.text("gateway").parse().unwrap_or(devices.chosen);
@@ -124,30 +126,30 @@ async fn try_to_add(
     site: &Site,
     visitor: &Visitor,
     fields: &Fields,
-) -> Result<Result<Zeroizing<String>, String>, Failure> {
+) -> Result<Result<Zeroizing<String>, Text>, Failure> {
     let name = match DeviceName::parse(fields.trimmed("name")) {
         Ok(name) => name,
-        Err(error) => return Ok(Err(words::sentence(&error.to_string()))),
+        Err(error) => return Ok(Err(site.words.device_name(error))),
     };
     let Ok(public_key) = fields.trimmed("public_key").parse::<PublicKey>() else {
-        return Ok(Err(words::NO_KEY.to_owned()));
+        return Ok(Err(site.words.say("problem.no-key")));
     };
     let gateways = choice::all(site).await?;
     if gateways.is_empty() {
-        return Ok(Err(words::NO_ENTRANCE.to_owned()));
+        return Ok(Err(site.words.say("problem.no-entrance")));
     }
     if gateways.iter().any(|gateway| gateway.entrance.public_key == public_key) {
-        return Ok(Err(words::OWN_KEY.to_owned()));
+        return Ok(Err(site.words.say("problem.own-key")));
     }
     let Some(Choice { entrance, .. }) = choice::find(gateways, fields.text("gateway")) else {
-        return Ok(Err(words::NO_SUCH_GATEWAY.to_owned()));
+        return Ok(Err(site.words.say("problem.no-such-gateway")));
     };
     let (preshared_key, now) = (PresharedKey::generate(), UnixSeconds::now());
     let added =
         site.store.add_device(visitor.account, &name, public_key, &preshared_key, now).await;
     match added {
         Ok(device) => Ok(Ok(config(&device, preshared_key, entrance))),
-        Err(error) => words::store(error).map(Err),
+        Err(error) => site.words.store(error).map(Err),
     }
 }
 
@@ -173,7 +175,7 @@ async fn named(site: &Site, sent: &Sent) -> Result<Option<Device>, Failure> {
     Ok(devices.into_iter().find(|device| Some(device.id.0) == number))
 }
 
-async fn wrong(site: &Site, visitor: &Visitor, problem: String) -> Answer {
+async fn wrong(site: &Site, visitor: &Visitor, problem: Text) -> Answer {
     refused(&DevicesPage { problem: Some(problem), ..DevicesPage::new(site, visitor).await? })
 }
 
@@ -181,13 +183,11 @@ pub(super) async fn rename(State(site): State<Arc<Site>>, sent: Sent) -> Answer 
     let Some(device) = named(&site, &sent).await? else { return Err(Failure::NotFound) };
     let name = match DeviceName::parse(sent.fields.trimmed("name")) {
         Ok(name) => name,
-        Err(error) => {
-            return wrong(&site, &sent.visitor, words::sentence(&error.to_string())).await;
-        }
+        Err(error) => return wrong(&site, &sent.visitor, site.words.device_name(error)).await,
     };
     match site.store.rename_device(device.account, device.id, &name).await {
         Ok(()) => Ok(to("/devices?done=name")),
-        Err(error) => wrong(&site, &sent.visitor, words::store(error)?).await,
+        Err(error) => wrong(&site, &sent.visitor, site.words.store(error)?).await,
     }
 }
 
@@ -199,6 +199,6 @@ pub(super) async fn remove(State(site): State<Arc<Site>>, sent: Sent) -> Answer 
             site.surroundings.disconnect(&[RemovedDevice { id, tunnel_v4, tunnel_v6 }]).await;
             Ok(to("/devices?done=device"))
         }
-        Err(error) => wrong(&site, &sent.visitor, words::store(error)?).await,
+        Err(error) => wrong(&site, &sent.visitor, site.words.store(error)?).await,
     }
 }

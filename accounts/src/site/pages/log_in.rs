@@ -17,7 +17,7 @@ use crate::{
         answer::{Answer, Frame, page, refused, to},
         fields::{Fields, Sent},
         visitor::{self, CLEAR_COOKIE, Peer, set_cookie},
-        words,
+        words::Text,
     },
 };
 
@@ -25,7 +25,7 @@ use crate::{
 #[template(path = "log_in.html")]
 struct LogIn<'a> {
     frame: Frame<'a>,
-    problem: Option<String>,
+    problem: Option<Text>,
     email: &'a str,
 }
 
@@ -45,8 +45,8 @@ pub(super) async fn send(
             visitor::leave(&site, &headers);
             return Ok(begin(&site, visit, "/account"));
         }
-        Err(DoorError::Wrong) => words::WRONG.to_owned(),
-        Err(error) => words::door(error)?,
+        Err(DoorError::Wrong) => site.words.say("problem.wrong"),
+        Err(error) => site.words.door(error)?,
     };
     refused(&LogIn { frame: Frame::new(&site, None), problem: Some(problem), email })
 }

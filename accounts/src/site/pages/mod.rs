@@ -24,7 +24,7 @@ use super::{
     answer::{Answer, Failure, Frame, page},
     assets,
     visitor::Anybody,
-    words,
+    words::Text,
 };
 
 /// All addresses of the site.
@@ -57,14 +57,14 @@ pub(super) fn router(site: &Arc<Site>) -> Router {
 }
 
 /// What the last step did, as the address of the page that comes after it says. Whatever else stands there means nothing.
-struct Done(Option<&'static str>);
+struct Done(Option<Text>);
 
-impl<S: Sync> FromRequestParts<S> for Done {
+impl FromRequestParts<Arc<Site>> for Done {
     type Rejection = Failure;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
+    async fn from_request_parts(parts: &mut Parts, site: &Arc<Site>) -> Result<Self, Failure> {
         let query = parts.uri.query().unwrap_or_default();
-        Ok(Self(query.strip_prefix("done=").and_then(words::done)))
+        Ok(Self(query.strip_prefix("done=").and_then(|step| site.words.done(step))))
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
         Facts, Site,
         answer::{Answer, Frame, page},
         visitor::Visitor,
-        words,
+        words::readable,
     },
 };
 
@@ -31,7 +31,7 @@ struct Records<'a> {
 impl Records<'_> {
     /// A time as the page shows it.
     fn at(&self, time: &str) -> String {
-        words::readable(time)
+        readable(time)
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
         answer::{Answer, Failure, Frame, page, refused},
         fields::Fields,
         visitor::Peer,
-        words,
+        words::{Text, Words},
     },
 };
 
@@ -22,7 +22,7 @@ use crate::{
 struct Register<'a> {
     frame: Frame<'a>,
     sends_letters: bool,
-    problem: Option<String>,
+    problem: Option<Text>,
     email: &'a str,
     who: &'a str,
 }
@@ -38,7 +38,7 @@ pub(super) async fn show(State(site): State<Arc<Site>>) -> Answer {
 }
 
 impl<'a> Register<'a> {
-    fn new(site: &'a Site, email: &'a str, who: &'a str, problem: Option<String>) -> Self {
+    fn new(site: &'a Site, email: &'a str, who: &'a str, problem: Option<Text>) -> Self {
         let sends_letters = site.facts.sends_letters;
         Self { frame: Frame::new(site, None), sends_letters, problem, email, who }
     }
@@ -58,11 +58,11 @@ async fn try_to_register(
     site: &Site,
     Peer(from): Peer,
     fields: &Fields,
-) -> Result<Result<(), String>, Failure> {
+) -> Result<Result<(), Text>, Failure> {
     if !site.facts.sends_letters {
         return Err(Failure::NotFound);
     }
-    let (email, password, who) = match read(fields) {
+    let (email, password, who) = match read(fields, site.words) {
         Ok(read) => read,
         Err(problem) => return Ok(Err(problem)),
     };
@@ -71,24 +71,27 @@ async fn try_to_register(
             site.surroundings.letters_queued();
             Ok(Ok(()))
         }
-        Err(error) => words::door(error).map(Err),
+        Err(error) => site.words.door(error).map(Err),
     }
 }
 
-fn read(fields: &Fields) -> Result<(EmailAddress, Password, Confirmation), String> {
+fn read(
+    fields: &Fields,
+    words: &'static Words,
+) -> Result<(EmailAddress, Password, Confirmation), Text> {
     let email = EmailAddress::parse(fields.trimmed("email"));
-    let email = email.map_err(|error| words::sentence(&error.to_string()))?;
+    let email = email.map_err(|error| words.email(error))?;
     let password = Password::new(fields.text("password"));
-    let password = password.map_err(|error| words::sentence(&error.to_string()))?;
+    let password = password.map_err(|error| words.password(&error))?;
     if fields.text("password") != fields.text("again") {
-        return Err(words::PASSWORDS_DIFFER.to_owned());
+        return Err(words.say("problem.passwords-differ"));
     }
     let who = [Confirmation::OfAge, Confirmation::ResponsibleAdult]
         .into_iter()
         .find(|who| who.as_str() == fields.text("who"))
-        .ok_or(words::WHO_IS_MISSING)?;
+        .ok_or_else(|| words.say("problem.who-is-missing"))?;
     if fields.text("rules") != "accepted" {
-        return Err(words::RULES_ARE_MISSING.to_owned());
+        return Err(words.say("problem.rules-are-missing"));
     }
     Ok((email, password, who))
 }

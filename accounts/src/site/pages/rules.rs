@@ -51,10 +51,10 @@ impl Version {
     }
 }
 
-/// What a version is at a time; the word is the mark of its kind in the pages too.
+/// What a version is at a time, by the name that languages have a word for.
 fn state(version: RulesVersion, calendar: &Calendar, now: UnixSeconds) -> &'static str {
     if calendar.general(now) == Some(version) {
-        "in force"
+        "in-force"
     } else if version.begins() > now {
         "coming"
     } else {
