@@ -34,6 +34,15 @@ pub(super) async fn all(site: &Site) -> Result<Vec<Choice>, Failure> {
     Ok(own.into_iter().chain(others).map(Choice::new).collect())
 }
 
+/// Those of all that new devices are offered: a gateway that is drained is not among them while there is another.
+pub(super) async fn offered(site: &Site, mut all: Vec<Choice>) -> Result<Vec<Choice>, Failure> {
+    // Others that are drained are not in the store's list.
+    if all.len() > 1 && site.store.is_draining().await? {
+        all.retain(|choice| choice.number != site.store.gateway_number());
+    }
+    Ok(all)
+}
+
 /// The one that a form names, or the first where it names none.
 pub(super) fn find(mut all: Vec<Choice>, named: &str) -> Option<Choice> {
     let number: Option<i64> = named.parse().ok();

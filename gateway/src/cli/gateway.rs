@@ -20,8 +20,9 @@ pub(super) enum GatewayVerb {
 
     /// Have a gateway left by its clients, before it is taken out of use.
     ///
-    /// Within a second or two its /readyz says 503, for whatever leads clients to it to lead them elsewhere. Who is
-    /// connected stays so for as long as packets come, and may connect again.
+    /// Within a second or two its /readyz says 503, for whatever leads clients to it to lead them elsewhere. Sites offer
+    /// it for no new device, as long as there is another gateway to offer. Who is connected stays so for as long as
+    /// packets come, and may connect again.
     #[command(after_help = "Examples:
   tacit gateway drain oslo
   tacit gateway list")]

@@ -67,6 +67,18 @@ fn device_made_at_one_gateway_connects_to_the_one_that_was_chosen() {
     far.stop();
     far.run();
     wait_until("the other gateway", Duration::from_secs(10), || offered(&mut ann).len() == 2);
+
+    // One that is drained is not offered, at its own site neither, unless it is the only one.
+    let own = offered(&mut ann)[0].0.clone();
+    near.text(&["gateway", "drain", "near"]);
+    assert_eq!(offered(&mut ann).len(), 0, "a gateway that is drained is offered at its own site");
+    let config = add_device_with(&mut ann, &[("name", "watch")]);
+    assert!(config.text.contains(there.as_str().unwrap()), "{}", config.text);
+    let fields = [("name", "tablet"), ("public_key", NOBODYS_KEY), ("gateway", own.as_str())];
+    let answer = ann.submit("/devices", "/devices", &fields);
+    assert!(answer.status == 422 && answer.body.contains("not there at present"), "{answer:?}");
     far.stop();
     assert_eq!(offered(&mut ann).len(), 0, "a gateway that was stopped is offered");
+    let config = add_device_with(&mut ann, &[("name", "desk")]);
+    assert!(config.text.contains(here.as_str().unwrap()), "{}", config.text);
 }

@@ -74,7 +74,7 @@ impl<'a> DevicesPage<'a> {
             devices: devices.into_iter().map(line).collect(),
             limit: account.device_limit,
             has_service: account.service_until.is_none_or(|until| until > now),
-            gateways: choice::all(site).await?,
+            gateways: choice::offered(site, choice::all(site).await?).await?,
             chosen: site.store.gateway_number(),
         })
     }
@@ -141,7 +141,8 @@ async fn try_to_add(
     if gateways.iter().any(|gateway| gateway.entrance.public_key == public_key) {
         return Ok(Err(site.words.say("problem.own-key")));
     }
-    let Some(Choice { entrance, .. }) = choice::find(gateways, fields.text("gateway")) else {
+    let offered = choice::offered(site, gateways).await?;
+    let Some(Choice { entrance, .. }) = choice::find(offered, fields.text("gateway")) else {
         return Ok(Err(site.words.say("problem.no-such-gateway")));
     };
     let (preshared_key, now) = (PresharedKey::generate(), UnixSeconds::now());
