@@ -4,6 +4,14 @@ use tacit_tests::{Gateway, Lab, Visitor, visitor::Page};
 
 use super::{EMAIL, PASSWORD, customer, logged_in, start, visitor};
 
+/// The addresses that forms are sent to, as the site's own list has them.
+fn forms() -> Vec<String> {
+    let routes = include_str!("../../../accounts/src/site/pages/mod.rs").lines();
+    let taking = routes.filter(|line| line.contains(".route(") && line.contains("post("));
+    let path = |line: &str| line.split('"').nth(1).unwrap().replace("{token}", "x");
+    taking.map(path).collect()
+}
+
 #[test]
 fn form_of_another_site_or_visit_changes_nothing() {
     let lab = Lab::new(0);
@@ -30,10 +38,23 @@ fn form_of_another_site_or_visit_changes_nothing() {
         let answer = ann.post_with("/log-in", headers, &log_in);
         assert_eq!((answer.status, answer.header("set-cookie")), (403, None), "{headers:?}");
     }
-    for token in ["", "x", &foreign] {
-        assert_eq!(ann.post("/consents", &form(token)).status, 403, "{token}");
-        assert_eq!(ann.post("/account/cancel", &form(token)).status, 403);
-        assert_eq!(ann.post("/log-out", &form(token)).status, 403);
+    let forms = forms();
+    assert!(forms.len() > 12, "{forms:?}");
+    for path in &forms {
+        let answer = ann.post_with(path, &[("Sec-Fetch-Site", "cross-site")], &form(&own));
+        assert_eq!(answer.status, 403, "{path}");
+        // Those before log-in belong to no visit.
+        if ["/register", "/log-in", "/confirm/x"].contains(&path.as_str()) {
+            continue;
+        }
+        for token in ["", "x", &foreign] {
+            assert_eq!(ann.post(path, &form(token)).status, 403, "{path}: {token}");
+        }
+        assert_eq!(
+            visitor(&lab, &gateway).post(path, &form(&own)).header("location"),
+            Some("/log-in"),
+            "{path}"
+        );
     }
     for path in ["/account/cancel", "/consents", "/devices/remove", "/log-out"] {
         let answer = ann.get(path);
