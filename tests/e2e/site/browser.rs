@@ -11,7 +11,7 @@ use std::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use tacit_tests::{
     Client, Gateway, Implementation, Lab, MailServer, axe, browser::Browser, clock::wait_until,
-    config::Config, gateway::target_dir, lab::TARGET_V4, target::WEB_PORT, transfer::connects,
+    config::Config, lab::TARGET_V4, target::WEB_PORT, transfer::connects,
 };
 use tokio::net::TcpListener;
 use tokio_rustls::{
@@ -23,7 +23,10 @@ use tokio_rustls::{
     },
 };
 
-use super::{EMAIL, OPEN, PASSWORD, PERSONAL, letter, link, start, visitor};
+use super::{EMAIL, PASSWORD, letter, link, pictures, start, visitor};
+
+/// The address that the customer has later.
+pub(super) const NEW_EMAIL: &str = "ann.else@example.org";
 
 /// What a proxy between browser and site read after TLS.
 type Wire = Arc<Mutex<Vec<u8>>>;
@@ -95,9 +98,12 @@ fn register(browser: &Browser<'_>, url: &str, server: &MailServer<'_>) {
     browser.press("input[name=rules]");
     browser.press("main button");
     browser.wait_for_text("A letter is on its way");
+    pictures::take(browser, "letter-sent");
     browser.go(&format!("{url}{}", link(&letter(server, EMAIL, 1))));
+    pictures::take(browser, "confirm");
     browser.press("main button");
     browser.wait_for_text("Your account is there");
+    pictures::take(browser, "confirmed");
 }
 
 fn log_in(browser: &Browser<'_>, url: &str) {
@@ -150,7 +156,7 @@ fn device_connects_with_a_key_that_never_left_the_browser() {
     browser.look(500, 900, "light");
     browser.picture(&drawn, 3);
     assert_eq!(read_qr(&drawn).trim_end(), text.trim_end());
-    assert_accessible(&browser, "a config that was made");
+    pictures::take(&browser, "devices-config");
 
     // The key is public in the request, and private nowhere.
     let seen = wire.lock().unwrap().clone();
@@ -166,9 +172,8 @@ fn device_connects_with_a_key_that_never_left_the_browser() {
     browser.wait_for_text("192.0.2.2");
     browser.go(&format!("{url}/devices"));
     browser.wait_for_text("Connected now");
-    take_pictures(&browser, &url);
-
     change_email(&browser, &url, &server);
+    pictures::take_all(&lab, &gateway, &browser, &url);
     browser.go(&format!("{url}/account"));
     browser.press("details:last-of-type summary");
     browser.fill("#cancel-password", PASSWORD);
@@ -179,22 +184,22 @@ fn device_connects_with_a_key_that_never_left_the_browser() {
         !gateway.json(&["session", "list", "1"])[0]["ended_at"].is_null()
     });
     assert!(!connects(client.namespace, TARGET_V4.into()), "a cancelled customer's client goes on");
+    pictures::take(&browser, "cancelled");
 }
 
-/// Changes the address, and follows the link in the letter to the new one.
+/// Changes the address to [`NEW_EMAIL`], and follows the link in the letter to it.
 fn change_email(browser: &Browser<'_>, url: &str, server: &MailServer<'_>) {
-    const NEW: &str = "ann.else@example.org";
     browser.go(&format!("{url}/account"));
     browser.press("details summary");
-    browser.fill("#email", NEW);
+    browser.fill("#email", NEW_EMAIL);
     browser.fill("#email-password", PASSWORD);
     browser.press("details[open] button");
     browser.wait_for_text("A letter is on its way to the new address");
-    browser.go(&format!("{url}{}", link(&letter(server, NEW, 1))));
+    browser.go(&format!("{url}{}", link(&letter(server, NEW_EMAIL, 1))));
     browser.press("main button");
     browser.wait_for_text("Your address is changed");
     browser.go(&format!("{url}/account"));
-    browser.wait_for_text(NEW);
+    browser.wait_for_text(NEW_EMAIL);
 }
 
 /// Loads a page through the client's tunnel.
@@ -222,38 +227,6 @@ fn read_qr(picture: &Path) -> String {
     });
     let grids = image.detect_grids();
     grids.first().expect("a QR code in the picture").decode().unwrap().1
-}
-
-/// Asserts that axe finds nothing wrong on the present page, also in what is folded up.
-fn assert_accessible(browser: &Browser<'_>, page: &str) {
-    browser.run("for (const part of document.querySelectorAll('details')) part.open = true");
-    let violations = axe::violations(browser);
-    assert!(violations.is_empty(), "{page}: {violations:#?}");
-}
-
-/// Pictures of every page, on a telephone and on a desk, light and dark, for people to look at.
-fn take_pictures(browser: &Browser<'_>, url: &str) {
-    let dir = target_dir().join("site-shots");
-    fs::create_dir_all(&dir).unwrap();
-    let mut pages = [&OPEN[..], &PERSONAL].concat();
-    // It is another page's other address.
-    pages.retain(|page| *page != "/rules/in-force");
-    for (form, width, height) in [("phone", 390, 844), ("desktop", 1280, 900)] {
-        for scheme in ["light", "dark"] {
-            browser.look(width, height, scheme);
-            for page in &pages {
-                browser.go(&format!("{url}{page}"));
-                let wide = browser.run("return document.documentElement.scrollWidth > innerWidth");
-                assert_eq!(wide, false, "{page} is wider than a {form}");
-                let name = page.trim_matches('/').replace('/', "-");
-                let name = if name.is_empty() { "home".to_owned() } else { name };
-                browser.picture(&dir.join(format!("{name}-{form}-{scheme}.png")), 1);
-                if form == "desktop" {
-                    assert_accessible(browser, &format!("{page} in {scheme}"));
-                }
-            }
-        }
-    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod gateways;
 mod headers;
 mod journey;
 mod markup;
+mod pictures;
 mod privacy;
 mod timing;
 mod tunnel;
