@@ -24,7 +24,7 @@ use tacit_tests::{
 
 use crate::metrics::fetch_from;
 
-const EMAIL: &str = "someone@example.org";
+pub(crate) const EMAIL: &str = "someone@example.org";
 
 /// Where clients find the fleet.
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 77);
@@ -37,15 +37,24 @@ const CLIENTS: usize = 50;
 const WITHOUT_SERVICE: Duration = Duration::from_secs(20);
 
 /// A lab whose gateway namespace is a router, with hosts for gateways behind it.
-struct Fleet {
-    lab: Lab,
-    hosts: Vec<Namespace>,
+pub(crate) struct Fleet {
+    pub(crate) lab: Lab,
+    pub(crate) hosts: Vec<Namespace>,
     key: PathBuf,
-    server: Postgres<'static>,
+    server: Option<Postgres<'static>>,
 }
 
 impl Fleet {
-    fn new(hosts: usize) -> Self {
+    /// With a server that its gateways share.
+    pub(crate) fn new(hosts: usize) -> Self {
+        let fleet = Self::without_server(hosts);
+        let server = Postgres::start(&fleet.lab.dir().join("postgres"), None);
+        server.create("tacit");
+        Self { server: Some(server), ..fleet }
+    }
+
+    /// For a server of the test's own.
+    pub(crate) fn without_server(hosts: usize) -> Self {
         let lab = Lab::new(Implementation::ALL.len() + 1);
         lab.gateway.sh("echo 1 > /proc/sys/net/ipv4/ip_forward");
         lab.target_namespace.sh(&format!("ip route add 198.18.0.0/16 via {GATEWAY_V4}"));
@@ -53,17 +62,24 @@ impl Fleet {
         let key = lab.dir().join("fleet.key");
         fs::write(&key, lab.gateway.sh("wg genkey")).unwrap();
         fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
-        let server = Postgres::start(&lab.dir().join("postgres"), None);
-        server.create("tacit");
-        Self { lab, hosts, key, server }
+        Self { lab, hosts, key, server: None }
+    }
+
+    fn server(&self) -> &Postgres<'static> {
+        self.server.as_ref().unwrap()
     }
 
     /// A gateway on each host, all with one data key.
-    fn gateways(&self) -> Vec<Gateway<'_>> {
-        let (url, key) = (self.server.url("tacit"), self.key.to_str().unwrap());
+    pub(crate) fn gateways(&self) -> Vec<Gateway<'_>> {
+        self.gateways_on(|_| self.server().url("tacit"))
+    }
+
+    /// The same, each of which finds the database at an address of its own.
+    pub(crate) fn gateways_on(&self, url: impl Fn(usize) -> String) -> Vec<Gateway<'_>> {
+        let key = self.key.to_str().unwrap();
         let mut gateways: Vec<Gateway<'_>> = Vec::new();
         for (number, host) in self.hosts.iter().enumerate() {
-            let name = format!("gateway-{number}");
+            let (url, name) = (url(number), format!("gateway-{number}"));
             let flags = [
                 "--database",
                 &url,
@@ -86,7 +102,7 @@ impl Fleet {
     }
 
     /// Has the fleet's address lead to one host.
-    fn lead_to(&self, number: usize) {
+    pub(crate) fn lead_to(&self, number: usize) {
         self.lab.gateway.sh(&format!("ip route replace {ADDRESS} via 198.18.{number}.2"));
     }
 }
@@ -105,7 +121,7 @@ fn host(lab: &Lab, number: usize) -> Namespace {
 }
 
 /// The device's config, with the fleet's address.
-fn add_device(gateway: &Gateway<'_>, number: usize) -> Config {
+pub(crate) fn add_device(gateway: &Gateway<'_>, number: usize) -> Config {
     let config = gateway.add_device(EMAIL, &format!("device-{number}"));
     let (own, shared) = (SocketAddr::from((GATEWAY_V4, PORT)), SocketAddr::from((ADDRESS, PORT)));
     Config::parse(&config.text.replace(&own.to_string(), &shared.to_string()))
@@ -177,7 +193,7 @@ fn clients_of_a_gateway_that_dies_are_served_by_another_with_the_same_key() {
 }
 
 /// What /readyz of a host's gateway says.
-fn readiness(host: &Namespace) -> String {
+pub(crate) fn readiness(host: &Namespace) -> String {
     let answer = fetch_from(host, "127.0.0.1:9586", "/readyz").unwrap();
     answer.split_whitespace().nth(1).unwrap().to_owned()
 }
@@ -213,7 +229,7 @@ fn gateways_are_listed_drained_and_removed_from_any_of_them() {
     assert!(String::from_utf8_lossy(&refused.stderr).contains("stop it first"));
     gateways[1].stop();
     let silent = "UPDATE gateways SET last_alive_at = last_alive_at - 180 WHERE name = 'gateway-1'";
-    let _ = fleet.server.sql("tacit", silent);
+    let _ = fleet.server().sql("tacit", silent);
     gateways[0].text(&["gateway", "remove", "gateway-1"]);
     assert_eq!(listed(&gateways[2]).len(), 2);
     let log = gateways[0].json(&["staff", "log"]);

@@ -16,6 +16,7 @@ mod dependencies;
 mod devices;
 mod fail_closed;
 mod fleet;
+mod fleet_database;
 mod host;
 mod hostile;
 mod image;

@@ -90,10 +90,12 @@ impl Lab {
 
     /// Moves a client to another address of its network, as a telephone does that leaves the house.
     pub fn move_client(&self, client: usize, host: u8) -> IpAddr {
-        let [old, new] = [client_v4(client, 2), client_v4(client, host)];
-        let router = client_v4(client, 1);
+        let (new, router) = (client_v4(client, host), client_v4(client, 1));
         self.clients[client].sh(&format!(
-            "ip addr add {new}/28 dev wan; ip addr del {old}/28 dev wan; ip route replace default via {router}"
+            "former=$(ip -4 -o addr show dev wan | awk '{{print $4}}')
+             ip addr add {new}/28 dev wan
+             for address in $former; do ip addr del $address dev wan; done
+             ip route replace default via {router}"
         ));
         new.into()
     }
