@@ -44,6 +44,7 @@ pub mod store;
 mod throttle;
 mod times;
 pub mod token;
+pub mod turns;
 pub mod unwritten;
 
 pub use access::Credentials;
@@ -77,4 +78,5 @@ pub use sessions::{Session, SessionChange, SessionRecorder};
 pub use staff_log::{DataKind, Deed, StaffEntry};
 pub use store::{Counts, DEFAULT_DEVICE_LIMIT, Store};
 pub use token::Token;
+pub use turns::Turn;
 pub use unwritten::{Unwritten, UnwrittenError};

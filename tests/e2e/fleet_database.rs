@@ -124,6 +124,10 @@ fn minute_without_the_database_is_noticed_in_no_tunnel_and_loses_no_session() {
                 assert!(echoes(client), "{name} is cut off");
             }
         }
+        for (name, client) in &mut moving {
+            client.handshake();
+            assert!(echoes(client), "{name} is cut off");
+        }
         for (gateway, host) in gateways.iter().zip(&fleet.hosts) {
             assert!(is_away(gateway) && readiness(host) == "503");
         }

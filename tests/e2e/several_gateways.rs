@@ -4,7 +4,7 @@ use std::{fs, thread, time::Duration};
 
 use tacit_messages::{UnixSeconds, clock::Instant};
 use tacit_tests::{
-    Client, Gateway, Implementation, Lab,
+    Client, Gateway, Implementation, Lab, RawClient,
     clock::{elapsed, wait_until},
     config::Config,
     lab::TARGET_V4,
@@ -132,7 +132,10 @@ fn for_gateway(config: &Config, gateway: &Gateway<'_>) -> Config {
 fn device_made_at_one_gateway_forwards_at_the_other_and_its_session_outlives_the_first() {
     let scene = Scene::new();
     let (mut near, far) = scene.gateways(&[]);
+    let made = Instant::now();
     let config = for_gateway(&near.customer(NEAR), &far);
+    drop(RawClient::connected(&scene.far.clients[0], &config));
+    assert!(elapsed(made) < Duration::from_secs(2), "{:?}", elapsed(made));
     let client = Client::up(&scene.far.clients[0], Implementation::Gotatun, &config);
     transfer(client.namespace, Direction::Up, TARGET_V4.into(), 1, 1_000_000).unwrap();
     far.wait_for_sessions(NEAR, 1);

@@ -1,6 +1,8 @@
 //! Gateways as their operators see and direct them.
 
-use tacit_accounts::{PRESUMED_DEAD_AFTER, Store, StoreError};
+use std::time::Duration;
+
+use tacit_accounts::{PRESUMED_DEAD_AFTER, Store, StoreError, Turn};
 
 use crate::{Fixture, NOW, add_device, ip, later};
 
@@ -60,4 +62,29 @@ async fn gateway_that_is_gone_is_removed_and_its_sessions_end_truthfully() {
     let sessions = oslo.sessions(account).await.unwrap();
     assert_eq!(sessions[0].ended_at, Some(later(20)));
     assert!(oslo.fleet(late).await.unwrap().iter().all(|gateway| gateway.name != "rome"));
+}
+
+#[tokio::test]
+async fn work_for_all_is_taken_by_one_gateway_when_it_is_due() {
+    const DAY: Duration = Duration::from_secs(86_400);
+    const HOUR: Duration = Duration::from_secs(3_600);
+    let fixture = Fixture::new().await;
+    let (oslo, rome) = (gateway(&fixture, "oslo").await, gateway(&fixture, "rome").await);
+    assert!(oslo.take_turn(Turn::Purge, HOUR, NOW).await.unwrap());
+    assert!(!rome.take_turn(Turn::Purge, HOUR, later(3_599)).await.unwrap());
+    assert!(rome.take_turn(Turn::LookForSilent, HOUR, NOW).await.unwrap(), "other work is its own");
+    // Oslo has not said that it is done, so that it is Rome's an hour later.
+    assert!(rome.take_turn(Turn::Purge, HOUR, later(3_600)).await.unwrap());
+    rome.end_turn(Turn::Purge, later(3_600).plus(DAY)).await.unwrap();
+    assert!(!oslo.take_turn(Turn::Purge, HOUR, later(3_600 + 86_000)).await.unwrap());
+    assert!(oslo.take_turn(Turn::Purge, HOUR, later(3_600 + 86_400)).await.unwrap());
+}
+
+#[tokio::test]
+async fn turn_that_a_wrong_clock_took_is_not_lost() {
+    const HOUR: Duration = Duration::from_secs(3_600);
+    let fixture = Fixture::new().await;
+    let oslo = gateway(&fixture, "oslo").await;
+    assert!(oslo.take_turn(Turn::LookForSilent, HOUR, later(10_000_000)).await.unwrap());
+    assert!(oslo.take_turn(Turn::LookForSilent, HOUR, NOW).await.unwrap());
 }
