@@ -53,6 +53,7 @@ fn version_names_the_commit_and_the_hash_of_the_file() {
     let lab = Lab::new(0);
     let gateway = Gateway::start(&lab);
     assert_eq!(gateway.json(&["status"])["commit"], commit);
+    assert!(gateway.text(&["status", "--without-counts"]).contains("not counted"));
     assert!(gateway.text(&["status"]).contains(commit));
 }
 

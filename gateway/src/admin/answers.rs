@@ -38,7 +38,7 @@ impl From<StoreError> for Refused {
 
 impl Answer for ShowStatus {
     async fn answer(self, gateway: Arc<Gateway>, _caller: Caller) -> Result<Status, Refused> {
-        let counts = counts(&gateway).await?;
+        let counts = if self.without_counts { None } else { counts(&gateway).await? };
         let settings = gateway.settings.now();
         let endpoint = gateway_endpoint(&gateway).await.map(|(endpoint, _)| endpoint);
         Ok(Status {

@@ -74,7 +74,7 @@ use requests;
 
 requests! {
     /// Asks how the gateway is.
-    ShowStatus {} "/status" -> Status;
+    ShowStatus { without_counts: bool } "/status" -> Status;
     /// Adds an account.
     AddAccount { email: String, confirmation: Confirmation, days: Option<u32> }
         "/account/add" -> Account;

@@ -93,7 +93,7 @@ pub(super) fn run(strace: &Path, progress: &Progress) -> anyhow::Result<Report> 
     }
     thread::sleep(SESSION_END);
     search_running(&gateway, &mut files, &mut ledger, Moment::Ended)?;
-    let totals = gateway.ask(ShowStatus {})?.totals;
+    let totals = gateway.ask(ShowStatus { without_counts: true })?.totals;
     let sessions = recorded_sessions(&gateway, &parties)?;
     let system_v = host::count_system_v(&gateway.namespace)?;
 

@@ -145,7 +145,7 @@ impl PrivateGateway {
                 thread::sleep(Duration::from_millis(100));
                 bail!("the private gateway did not start: {}", last_line(&self.output()));
             }
-            if self.ask(ShowStatus {}).is_ok() {
+            if self.ask(ShowStatus { without_counts: true }).is_ok() {
                 return Ok(());
             }
             thread::sleep(Duration::from_millis(50));
