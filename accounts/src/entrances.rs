@@ -21,6 +21,9 @@ const MAX_REGION_CHARS: usize = 40;
 /// Longest name of a host, in bytes (RFC 1035 section 2.3.4).
 const MAX_HOST_LEN: usize = 253;
 
+/// Least MTU of a tunnel that carries IPv6 (RFC 8200 section 5).
+const MIN_MTU: u16 = 1280;
+
 /// Where a gateway is, as customers read it: a city, for example.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
@@ -153,7 +156,7 @@ fn read((number, region, public_key, endpoint, dns, mtu): Row) -> Option<(i64, E
     let public_key = PublicKey::from_bytes(public_key.try_into().ok()?).ok()?;
     let servers = dns.split(',').filter(|server| !server.is_empty()).map(str::parse::<IpAddr>);
     let dns = servers.collect::<Result<_, _>>().ok()?;
-    let mtu = u16::try_from(mtu).ok()?;
+    let mtu = u16::try_from(mtu).ok().filter(|mtu| *mtu >= MIN_MTU)?;
     is_endpoint(&endpoint).then_some((number, Entrance { region, public_key, endpoint, dns, mtu }))
 }
 
@@ -165,7 +168,8 @@ fn is_endpoint(text: &str) -> bool {
         Some(host) => host.parse::<Ipv6Addr>().is_ok(),
         None => host.parse::<Ipv4Addr>().is_ok() || is_name(host),
     };
-    is_host && port.parse::<u16>().is_ok_and(|port| port != 0)
+    let is_number = port.bytes().all(|byte| byte.is_ascii_digit());
+    is_host && is_number && port.parse::<u16>().is_ok_and(|port| port != 0)
 }
 
 fn is_name(host: &str) -> bool {
@@ -200,6 +204,7 @@ mod tests {
             "host",
             "host:0",
             "host:65536",
+            "host:+51820",
             ":51820",
             "host:51820\nPostUp = reboot",
             "host\nPostUp = reboot:51820",
@@ -209,11 +214,12 @@ mod tests {
             assert_eq!(read(row(endpoint)), None, "{endpoint:?}");
         }
         let whole = row("host:51820");
-        let edits: [fn(Row) -> Row; 4] = [
+        let edits: [fn(Row) -> Row; 5] = [
             |row| (row.0, Some("Oslo\u{202e}".into()), row.2, row.3, row.4, row.5),
             |row| (row.0, row.1, vec![7; 31], row.3, row.4, row.5),
             |row| (row.0, row.1, row.2, row.3, "9.9.9.9\nPostUp = reboot".into(), row.5),
             |row| (row.0, row.1, row.2, row.3, row.4, 65_536),
+            |row| (row.0, row.1, row.2, row.3, row.4, 1279),
         ];
         for edit in edits {
             assert_eq!(read(edit(whole.clone())), None);
