@@ -9,6 +9,9 @@ use super::{NOBODYS_KEY, OPEN, PASSWORD, PERSONAL, browser::NEW_EMAIL, visitor};
 /// Name, width and height of what the pages are shown on.
 const SCREENS: [(&str, u32, u32); 2] = [("phone", 390, 844), ("desktop", 1280, 900)];
 
+/// Opens what is folded up.
+const UNFOLD: &str = "for (const part of document.querySelectorAll('details')) part.open = true";
+
 /// Takes pictures of the page that shows, and asserts that nothing of it is cut off and that axe finds nothing wrong,
 /// also in what is folded up.
 pub(super) fn take(browser: &Browser<'_>, name: &str) {
@@ -22,7 +25,7 @@ pub(super) fn take(browser: &Browser<'_>, name: &str) {
             browser.picture(&dir.join(format!("{name}-{screen}-{scheme}.png")), 1);
         }
     }
-    browser.run("for (const part of document.querySelectorAll('details')) part.open = true");
+    browser.run(UNFOLD);
     for scheme in ["light", "dark"] {
         browser.look(1280, 900, scheme);
         let violations = axe::violations(browser);
@@ -42,9 +45,11 @@ pub(super) fn take_all(lab: &Lab, gateway: &Gateway<'_>, browser: &Browser<'_>, 
         let name = page.trim_matches('/').replace('/', "-");
         take(browser, if name.is_empty() { "home" } else { &name });
     }
-    browser.go(&format!("{url}/account"));
-    browser.run("for (const part of document.querySelectorAll('details')) part.open = true");
-    take(browser, "account-unfolded");
+    for page in ["account", "devices", "rules/2"] {
+        browser.go(&format!("{url}/{page}"));
+        browser.run(UNFOLD);
+        take(browser, &format!("{}-unfolded", page.replace('/', "-")));
+    }
 }
 
 /// Has something in every list of the account, and the gateway audited.
