@@ -82,7 +82,7 @@ fn customer_registers_connects_sees_the_session_and_cancels() {
     gateway.wait_for_sessions(EMAIL, 1);
     assert!(ann.get("/devices").body.contains("Connected now"));
     let records = ann.get("/records");
-    assert!(records.body.contains("<td>192.0.2.2</td>"), "{}", records.body);
+    assert!(records.body.contains(">192.0.2.2</td>"), "{}", records.body);
     let json: serde_json::Value = serde_json::from_str(&ann.get("/records.json").body).unwrap();
     assert_eq!(json["sessions"][0]["connecting_ip"], "192.0.2.2");
 
