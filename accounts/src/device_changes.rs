@@ -10,7 +10,10 @@ use tacit_messages::{DeviceId, UnixSeconds};
 use tokio::time::{sleep, timeout};
 
 use crate::{
-    Database, Store, StoreError, database::postgres::CHANNEL, devices::id_column, store::Write,
+    Database, HandOver, Store, StoreError,
+    database::postgres::{CHANNEL, MOVING_CHANNEL},
+    devices::id_column,
+    store::Write,
     times::time_column,
 };
 
@@ -39,7 +42,7 @@ impl Store {
         unwelcome(&mut *self.reader().acquire().await?, devices, now).await
     }
 
-    /// Waits for changes of devices by any gateway.
+    /// Waits for changes of devices by any gateway, and for devices that another hands over.
     #[must_use]
     pub fn watch_devices(&self) -> DeviceWatch {
         DeviceWatch { database: self.tells().then(|| self.database().clone()), listener: None }
@@ -78,6 +81,11 @@ impl Write {
         sqlx::query("UPDATE gateway SET device_changes = device_changes + 1 WHERE id = 1")
             .execute(self.connection())
             .await?;
+        self.have_gateways_look().await
+    }
+
+    /// Has all gateways look at once for what was changed, once this change is committed.
+    pub(crate) async fn have_gateways_look(&mut self) -> Result<(), StoreError> {
         if self.tells() {
             sqlx::query("SELECT CAST(pg_notify($1, '') AS TEXT)")
                 .bind(CHANNEL)
@@ -88,7 +96,7 @@ impl Write {
     }
 }
 
-/// Waits for changes of devices.
+/// Waits for changes of devices, and for devices that are handed over.
 #[derive(Debug)]
 pub struct DeviceWatch {
     /// The database that tells of them, if one does.
@@ -97,19 +105,30 @@ pub struct DeviceWatch {
 }
 
 impl DeviceWatch {
-    /// Waits until the server tells of a change, but no longer than `limit`; where none tells, as long as that.
-    pub async fn wait(&mut self, limit: Duration) {
+    /// Waits until the server tells of a change, or of devices that a gateway hands over, which are returned; but no
+    /// longer than `limit`, and where no server tells, as long as that.
+    pub async fn wait(&mut self, limit: Duration) -> Option<HandOver> {
         if self.database.is_some() && self.listener.is_none() {
             // Whoever has just begun to listen has missed what came before, and looks at once.
             self.listener = self.listen(limit).await;
             if self.listener.is_some() {
-                return;
+                return None;
             }
         }
-        let Some(listener) = &mut self.listener else { return sleep(limit).await };
-        if let Ok(Err(_)) = timeout(limit, listener.recv()).await {
-            self.listener = None;
+        let Some(listener) = &mut self.listener else {
             sleep(limit).await;
+            return None;
+        };
+        match timeout(limit, listener.recv()).await {
+            Ok(Ok(told)) if told.channel() == MOVING_CHANNEL => {
+                Some(HandOver(told.payload().to_owned()))
+            }
+            Ok(Err(_)) => {
+                self.listener = None;
+                sleep(limit).await;
+                None
+            }
+            Ok(Ok(_)) | Err(_) => None,
         }
     }
 
@@ -117,7 +136,7 @@ impl DeviceWatch {
         let Some(Database::Postgres(server)) = &self.database else { return None };
         let listening = async {
             let mut listener = PgListener::connect(server.url()).await?;
-            listener.listen(CHANNEL).await?;
+            listener.listen_all([CHANNEL, MOVING_CHANNEL]).await?;
             Ok::<_, sqlx::Error>(listener)
         };
         timeout(limit, listening).await.ok()?.ok()

@@ -373,7 +373,7 @@ pub(crate) fn read_id(column: i64) -> DeviceId {
     DeviceId(column.unsigned_abs())
 }
 
-fn read_public_key(column: &[u8]) -> Result<PublicKey, StoreError> {
+pub(crate) fn read_public_key(column: &[u8]) -> Result<PublicKey, StoreError> {
     let corrupt = StoreError::Corrupt("devices.public_key");
     let Ok(bytes) = column.try_into() else {
         return Err(corrupt);

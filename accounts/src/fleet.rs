@@ -105,6 +105,7 @@ impl Store {
         }
         let verb = if is_draining { "gateway drain" } else { "gateway resume" };
         self.note(&mut write, Deed { verb, account: None, data: &[] }, now).await?;
+        write.have_gateways_look().await?;
         write.commit().await
     }
 

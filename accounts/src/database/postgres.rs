@@ -53,6 +53,8 @@ pub(crate) const NUMBER_ON: [&str; 1] =
 
 /// Where gateways are told of changes of devices.
 pub(crate) const CHANNEL: &str = "tacit_devices";
+/// Where a gateway hands devices over to others.
+pub(crate) const MOVING_CHANNEL: &str = "tacit_moving";
 
 /// Connections for reading.
 const READERS: u32 = 4;

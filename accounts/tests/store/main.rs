@@ -28,7 +28,7 @@ use harness::*;
 const ON: On = On::Sqlite;
 
 /// What is SQLite's or PostgreSQL's alone.
-const DIFFERENT: [&str; 2] = ["mod files;", "mod server;"];
+const DIFFERENT: [&str; 3] = ["mod files;", "mod hand_over;", "mod server;"];
 
 #[test]
 fn what_is_tested_on_sqlite_is_tested_on_postgres() {

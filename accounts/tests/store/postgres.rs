@@ -10,6 +10,7 @@ mod devices;
 mod export;
 mod fleet;
 mod gateways;
+mod hand_over;
 mod harness;
 mod inventory;
 mod kill;

@@ -290,7 +290,7 @@ async fn server_tells_of_a_change_of_devices_at_once() {
     watch.wait(long).await;
     let began_at = Instant::now();
     let phone = name("phone");
-    let (removed, ()) =
+    let (removed, _) =
         tokio::join!(fixture.store.remove_device(account, &phone, NOW), watch.wait(long));
     removed.unwrap();
     let took = Instant::now().since(began_at);
@@ -315,7 +315,7 @@ async fn listener_that_lost_its_server_listens_again() {
     }
     let began_at = Instant::now();
     let name = name("phone");
-    let (removed, ()) = tokio::join!(
+    let (removed, _) = tokio::join!(
         fixture.store.remove_device(account, &name, NOW),
         watch.wait(Duration::from_secs(20))
     );

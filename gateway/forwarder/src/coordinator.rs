@@ -7,12 +7,14 @@ use rustix::{
     process::setpriority_process,
 };
 use tacit_messages::{
-    DeviceId, DropReason, FromForwarder, PublicKey, ToForwarder, Totals, bounds::TOTALS_INTERVAL,
+    DeviceId, DropReason, FromForwarder, PublicKey, ToForwarder, Totals,
+    bounds::{Bucket, LEAVE_LIFETIME, TOTALS_INTERVAL},
     clock::Instant,
 };
 
 use crate::{
     endpoint::Endpoint,
+    expected::Newcomer,
     handshakes::{Handshakes, Identity, Outcome},
     inbox::HandshakeMessage,
     link::{Gone, Link},
@@ -20,9 +22,11 @@ use crate::{
     outbound,
     peer::Credentials,
     peers::Slot,
+    session::REJECT_AFTER_TIME,
     sources::Sources,
     state::State,
     wiping,
+    wireguard::Kind,
 };
 
 /// How often timers run; WireGuard's are whole seconds.
@@ -30,6 +34,8 @@ const TICK: Duration = Duration::from_millis(250);
 const TICK_TIMESPEC: Timespec = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
 /// Handshake messages per turn, about 10 ms of work.
 const HANDSHAKES_PER_TURN: usize = 64;
+/// Devices that are told of per tick while the gateway is left.
+const MOVINGS_PER_TICK: usize = 4_096;
 /// Workers come first when cores are scarce.
 const NICENESS: i32 = 5;
 
@@ -44,6 +50,9 @@ pub struct Coordinator<'a> {
     live: HashMap<PublicKey, Live>,
     keys: HashMap<DeviceId, PublicKey>,
     sessions: u64,
+    /// When control last said that the gateway is left.
+    leave: Option<Instant>,
+    movings: Bucket,
     last_tick: Instant,
     last_totals: Instant,
     /// Whether a device was dropped whose traces are still to be overwritten.
@@ -90,6 +99,8 @@ impl<'a> Coordinator<'a> {
             live: HashMap::new(),
             keys: HashMap::new(),
             sessions: 0,
+            leave: None,
+            movings: Bucket::of_movings(state.pool.capacity(), now),
             last_tick: now,
             last_totals: now,
             forgot: false,
@@ -146,6 +157,7 @@ impl<'a> Coordinator<'a> {
         self.identity.reset_count();
         self.sources.new_second(now);
         self.link.send([FromForwarder::Totals(Box::new(self.totals()))])?;
+        self.state.expected.new_second(now, |newcomer| self.has_come(newcomer));
         self.wipe();
         Ok(Turn::OfASecond)
     }
@@ -203,16 +215,28 @@ impl<'a> Coordinator<'a> {
             }
             ToForwarder::Unknown { public_key } => self.lookups.unknown(public_key, now),
             ToForwarder::Revoked { device } => self.drop_device(device, now),
+            ToForwarder::Leave => self.leave = Some(now),
+            ToForwarder::Expect { public_key, receiver_index, silent_seconds } => {
+                let silence = Duration::from_secs(silent_seconds.into());
+                let newcomer = Newcomer { public_key, last_seen: now.minus(silence) };
+                if silence < REJECT_AFTER_TIME && !self.has_come(&newcomer) {
+                    self.state.expected.expect(receiver_index, newcomer);
+                }
+            }
             ToForwarder::Identity { .. } | ToForwarder::Shutdown => {}
         }
     }
 
-    /// Lets a device in, and answers the handshake that waited for it.
+    /// Lets a device in, and answers the handshake that waited for it, or begins one with a device that was expected.
     ///
     /// Not inlined, so that the peer is made on the part of the stack that was wiped.
     #[inline(never)]
     fn admit(&mut self, credentials: &Credentials, now: Instant) {
         let Some(message) = self.lookups.answered(&credentials.public_key) else { return };
+        let newcomer = self.handshakes(now).newcomer(&message);
+        if newcomer.is_none() && message.kind == Kind::Transport {
+            return;
+        }
         let slot = self.state.pool.slot_v4(credentials.tunnel_v4);
         let Some(slot) =
             slot.filter(|slot| self.state.pool.slot_v6(credentials.tunnel_v6) == Some(*slot))
@@ -224,11 +248,17 @@ impl<'a> Coordinator<'a> {
         }
         self.drop_device(credentials.device, now);
         self.drop_slot(slot, now);
-        self.state.peers.insert(slot, self.identity.peer(slot, credentials, now));
+        // What nobody has proved keeps no device in memory longer than it would have been elsewhere.
+        let last_seen = newcomer.map_or(now, |newcomer| newcomer.last_seen);
+        self.state.peers.insert(slot, self.identity.peer(slot, credentials, last_seen));
         self.live.insert(credentials.public_key, Live { slot, device: credentials.device });
         self.keys.insert(credentials.device, credentials.public_key);
         let endpoint = message.endpoint;
-        let outcome = self.handshakes(now).respond(slot, &message);
+        let handshakes = self.handshakes(now);
+        let outcome = match newcomer {
+            Some(newcomer) => handshakes.initiate(slot, &newcomer),
+            None => handshakes.respond(slot, &message),
+        };
         self.conclude(outcome, endpoint);
     }
 
@@ -257,13 +287,24 @@ impl<'a> Coordinator<'a> {
         }
     }
 
-    /// Runs the timers of every live device and forgets those that have been silent for too long.
+    /// Whether a device that was expected is live here.
+    fn has_come(&self, newcomer: &Newcomer) -> bool {
+        let slot = self.live.get(&newcomer.public_key).and_then(|live| self.state.peers.slot(live.slot));
+        slot.is_some_and(|slot| slot.lock().as_ref().is_some_and(|peer| peer.has_come(newcomer)))
+    }
+
+    /// Runs the timers of every live device, forgets those that have been silent for too long, and tells of the others
+    /// if the gateway is left.
     fn tick(&mut self, now: Instant) {
         wiping::wipe_stack();
         self.lookups.expire(now);
         let mut sessions = 0;
         let mut silent = Vec::new();
-        let handshakes = self.handshakes(now);
+        let is_left = self.leave.is_some_and(|said| now.since(said) < LEAVE_LIFETIME);
+        let room = if is_left && !self.link.is_behind() { MOVINGS_PER_TICK } else { 0 };
+        let mut moving = Vec::new();
+        let handshakes =
+            Handshakes { identity: &self.identity, state: self.state, io: self.io, now };
         for live in self.live.values() {
             let Some(mut held) = self.state.peers.slot(live.slot).map(|slot| slot.lock()) else {
                 continue;
@@ -275,6 +316,12 @@ impl<'a> Coordinator<'a> {
             }
             sessions += u64::from(peer.session().began());
             handshakes.tick(peer);
+            if moving.len() < room {
+                moving.extend(peer.moving(now, || self.movings.take(now)));
+            }
+        }
+        if !moving.is_empty() {
+            self.state.tell(moving);
         }
         self.sessions = sessions;
         for device in silent {

@@ -10,6 +10,7 @@ use tacit_messages::{DropReason, PublicKey, SecretKey, clock::Instant};
 
 use crate::{
     endpoint::Endpoint,
+    expected::Newcomer,
     inbox::HandshakeMessage,
     lookups::Lookups,
     macs::MacKeys,
@@ -51,7 +52,7 @@ impl Identity {
         }
     }
 
-    /// Makes the peer of a device that control has named.
+    /// Makes the peer of a device that control has named, last heard of at `now`.
     #[must_use]
     pub fn peer(&self, slot: Slot, credentials: &Credentials, now: Instant) -> Box<Peer> {
         let limiter = Arc::clone(&self.unlimited);
@@ -97,8 +98,10 @@ impl Handshakes<'_> {
         lookups: &mut Lookups,
         sources: &mut Sources,
     ) -> Outcome {
-        if message.kind == Kind::CookieReply {
-            return self.take_cookie(&message);
+        match message.kind {
+            Kind::CookieReply => return self.take_cookie(&message),
+            Kind::Transport => return self.welcome(message, live, lookups),
+            Kind::Initiation | Kind::Response => {}
         }
         let mut cookie_reply = [0; COOKIE_REPLY_LEN];
         let source = message.endpoint.ip();
@@ -131,6 +134,53 @@ impl Handshakes<'_> {
             Ok(false) => Outcome::Done,
             Err(reason) => Outcome::Dropped(reason),
         }
+    }
+
+    /// Shakes hands with a device that is expected, once control has said who it is.
+    fn welcome(
+        &self,
+        message: HandshakeMessage,
+        live: impl Fn(&PublicKey) -> Option<Slot>,
+        lookups: &mut Lookups,
+    ) -> Outcome {
+        let Some(newcomer) = self.newcomer(&message) else { return Outcome::Done };
+        if let Some(slot) = live(&newcomer.public_key) {
+            return self.initiate(slot, &newcomer);
+        }
+        match lookups.wait(newcomer.public_key, message, self.now) {
+            Ok(true) => Outcome::Ask(newcomer.public_key),
+            Ok(false) => Outcome::Done,
+            Err(reason) => Outcome::Dropped(reason),
+        }
+    }
+
+    /// The device that a transport message is of, if it is still expected.
+    #[must_use]
+    pub fn newcomer(&self, message: &HandshakeMessage) -> Option<Newcomer> {
+        let is_transport = message.kind == Kind::Transport;
+        let index = wireguard::receiver_index(message.bytes());
+        is_transport.then(|| self.state.expected.newcomer(index)).flatten()
+    }
+
+    /// Begins a handshake with the device in `slot`, unless it has been heard of here since it was elsewhere.
+    pub fn initiate(&self, slot: Slot, newcomer: &Newcomer) -> Outcome {
+        let Some(mut held) = self.state.peers.slot(slot).map(PeerSlot::lock) else {
+            return Outcome::Done;
+        };
+        let Some(peer) = held.as_deref_mut().filter(|peer| !peer.has_come(newcomer)) else {
+            return Outcome::Done;
+        };
+        let mut buffer = [0; REPLY_LEN];
+        wiping::wipe_stack();
+        let TunnResult::WriteToNetwork(initiation) =
+            peer.tunn.format_handshake_initiation(&mut buffer, true)
+        else {
+            return Outcome::Dropped(DropReason::HandshakeRejected);
+        };
+        if !peer.dress_handshake(initiation, &self.state.indices, self.now) {
+            return Outcome::Dropped(DropReason::HandshakeRejected);
+        }
+        Outcome::Reply(initiation.to_vec())
     }
 
     /// Answers the initiation of the live device in `slot`.
@@ -168,7 +218,7 @@ impl Handshakes<'_> {
             match peer.tunn.decapsulate(None, message.bytes(), &mut buffer) {
                 TunnResult::WriteToNetwork(keepalive) => {
                     let keepalive = keepalive.to_vec();
-                    self.confirmed(peer, endpoint);
+                    self.confirmed(peer, endpoint, wire_index);
                     Outcome::Reply(keepalive)
                 }
                 _ => Outcome::Dropped(DropReason::HandshakeRejected),
@@ -177,10 +227,10 @@ impl Handshakes<'_> {
         finished.unwrap_or(Outcome::Dropped(DropReason::UnknownIndex))
     }
 
-    fn confirmed(&self, peer: &mut Peer, endpoint: Endpoint) {
+    fn confirmed(&self, peer: &mut Peer, endpoint: Endpoint, wire_index: u32) {
         self.state.coordinator_counters().handshake();
         let may_roam = || self.state.may_begin_session(self.now);
-        if let Some(news) = peer.authenticated(endpoint, self.now, may_roam) {
+        if let Some(news) = peer.authenticated(endpoint, wire_index, self.now, may_roam) {
             self.state.tell(news);
         }
         if let Some(socket) = self.io.socket(endpoint) {

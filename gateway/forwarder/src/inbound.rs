@@ -98,6 +98,7 @@ impl Inbound {
                             transport(datagram, outer, io, state, &mut held, &mut self.coalescer);
                         if let Err(reason) = taken {
                             counters.dropped(reason);
+                            self.handshakes.extend(newcomer(reason, datagram, outer, state));
                         }
                     }
                     Some(kind) => {
@@ -145,7 +146,9 @@ fn transport<'a>(
     if !held.heard {
         held.heard = true;
         let may_roam = || state.may_begin_session(outer.now);
-        if let Some(news) = peer.authenticated(outer.endpoint, outer.now, may_roam) {
+        if let Some(news) =
+            peer.authenticated(outer.endpoint, held.wire_index, outer.now, may_roam)
+        {
             state.tell(news);
         }
         if peer.has_queued() {
@@ -171,6 +174,20 @@ fn transport<'a>(
     }
     coalescer.push(len);
     Ok(())
+}
+
+/// What the coordinator is left if a transport message that is nobody's comes from a device that is expected: such a
+/// device has no key here yet.
+#[cold]
+fn newcomer(
+    reason: DropReason,
+    datagram: &[u8],
+    outer: Outer,
+    state: &State,
+) -> Option<HandshakeMessage> {
+    let has_come = reason == DropReason::UnknownIndex
+        && state.expected.has_come(wireguard::receiver_index(datagram));
+    has_come.then(|| HandshakeMessage::new(Kind::Transport, outer.endpoint, datagram))
 }
 
 /// Locks the peer that has the receiver index, unless it is the one already held.

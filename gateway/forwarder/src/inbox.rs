@@ -17,10 +17,11 @@ use crate::{
 /// Handshake messages that can wait. More are dropped: whoever sent them tries again after 5 s.
 const MAX_WAITING: usize = 2_048;
 
-/// A handshake message or cookie reply, and where it came from.
+/// A handshake message or cookie reply, or the head of a transport message of a device that is expected, and where it
+/// came from.
 #[derive(Clone)]
 pub struct HandshakeMessage {
-    /// Which of the three it is.
+    /// Which of the four it is.
     pub kind: Kind,
     /// Where it came from.
     pub endpoint: Endpoint,
@@ -29,7 +30,7 @@ pub struct HandshakeMessage {
 }
 
 impl HandshakeMessage {
-    /// Copies `datagram`, which is no longer than an initiation.
+    /// Copies `datagram`, of a transport message as much as an initiation is long.
     #[must_use]
     pub fn new(kind: Kind, endpoint: impl Into<Endpoint>, datagram: &[u8]) -> Self {
         let mut bytes = [0; INITIATION_LEN];

@@ -21,6 +21,7 @@ pub mod counters;
 pub mod destination;
 pub mod ecn;
 pub mod endpoint;
+pub mod expected;
 pub mod fault;
 pub mod handshakes;
 pub mod inbound;

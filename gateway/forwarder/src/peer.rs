@@ -11,11 +11,14 @@ use boringtun::{
 };
 use rand_core::{OsRng, RngCore};
 use tacit_messages::{
-    ConnectingIp, DeviceId, FromForwarder, PublicKey, SecretKey, UnixSeconds, clock::Instant,
+    ConnectingIp, DeviceId, FromForwarder, PublicKey, SecretKey, UnixSeconds,
+    bounds::{MOVING_AGAIN, MOVING_INTERVAL},
+    clock::Instant,
 };
 
 use crate::{
     endpoint::Endpoint,
+    expected::Newcomer,
     indices::{Indices, Owner},
     macs::{Mac, MacKeys},
     peers::Slot,
@@ -59,6 +62,10 @@ pub struct Peer {
     last_mac1: Option<Mac>,
     /// Whether packets wait in boringtun for a session key.
     queued: bool,
+    /// The receiver index of the last authenticated packet.
+    heard_by: u32,
+    /// The index that other gateways were last told of, and when.
+    told: Option<(u32, Instant)>,
 }
 
 #[derive(Clone, Copy)]
@@ -68,7 +75,8 @@ struct WireIndex {
 }
 
 impl Peer {
-    /// Makes a peer without a session, at the first handshake message of a device.
+    /// Makes a peer without a session, last heard of at `now`: at the first handshake message of a device, or before by
+    /// another gateway.
     #[must_use]
     pub fn new(
         private_key: x25519::StaticSecret,
@@ -100,6 +108,8 @@ impl Peer {
             cookie: None,
             last_mac1: None,
             queued: false,
+            heard_by: 0,
+            told: None,
         }
     }
 
@@ -149,15 +159,17 @@ impl Peer {
         }
     }
 
-    /// Notes an authenticated packet that cannot be a replay: moves the endpoint and
+    /// Notes an authenticated packet that cannot be a replay, by the index that it bore: moves the endpoint and
     /// returns what control must hear. `may_roam` is that of [`Session::authenticated`].
     pub fn authenticated(
         &mut self,
         endpoint: Endpoint,
+        wire_index: u32,
         now: Instant,
         may_roam: impl FnOnce() -> bool,
     ) -> Option<Vec<FromForwarder>> {
         self.endpoint = Some(endpoint);
+        self.heard_by = wire_index;
         let change = self.session.authenticated(endpoint.ip(), now, may_roam)?;
         let began = FromForwarder::SessionBegan {
             device: self.device,
@@ -170,9 +182,36 @@ impl Peer {
         })
     }
 
+    /// What other gateways are to be told of a device that is about to move to one of them, if that is new to them or
+    /// so long ago that they forget it, and if `may_tell`.
+    pub fn moving(
+        &mut self,
+        now: Instant,
+        may_tell: impl FnOnce() -> bool,
+    ) -> Option<FromForwarder> {
+        let receiver_index = self.heard_by;
+        let is_due = self.told.is_none_or(|(told, at)| {
+            let interval = if told == receiver_index { MOVING_AGAIN } else { MOVING_INTERVAL };
+            now.since(at) >= interval
+        });
+        if !self.session.began() || !is_due || !may_tell() {
+            return None;
+        }
+        self.told = Some((receiver_index, now));
+        let silence = now.since(self.session.last_seen()).as_secs();
+        let silent_seconds = u8::try_from(silence).unwrap_or(u8::MAX);
+        Some(FromForwarder::Moving { device: self.device, receiver_index, silent_seconds })
+    }
+
     /// Notes an authenticated handshake initiation, which may be a replay.
     pub fn initiated(&mut self, now: Instant) {
         self.session.handshake(now);
+    }
+
+    /// Whether a device that is expected has come: it was heard of here later than elsewhere.
+    #[must_use]
+    pub fn has_come(&self, newcomer: &Newcomer) -> bool {
+        self.session.began() && self.session.last_seen() > newcomer.last_seen
     }
 
     /// The message that ends the device's session, if it has one.

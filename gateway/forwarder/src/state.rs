@@ -6,6 +6,7 @@ use tacit_messages::{FromForwarder, bounds::Bucket, clock::Instant};
 use crate::{
     counters::Counters,
     destination::Destinations,
+    expected::Expected,
     inbox::{HandshakeMessage, Inbox},
     indices::Indices,
     peers::Peers,
@@ -20,6 +21,8 @@ pub struct State {
     pub peers: Peers,
     /// Receiver indices.
     pub indices: Indices,
+    /// Devices on their way here from another gateway.
+    pub expected: Expected,
     /// Where devices may send to.
     pub destinations: Destinations,
     /// MTU of the TUN device in bytes.
@@ -43,6 +46,7 @@ impl State {
             pool,
             peers: Peers::new(pool.capacity()),
             indices: Indices::new(pool.capacity()),
+            expected: Expected::default(),
             destinations: Destinations::new(settings),
             mtu: usize::from(settings.mtu),
             inbox: Inbox::new()?,

@@ -16,6 +16,19 @@ pub const TOTALS_INTERVAL: Duration = Duration::from_secs(1);
 /// A client that flaps between addresses makes at most one session in this time.
 pub const ROAM_INTERVAL: Duration = Duration::from_secs(10);
 
+/// How long `Leave` holds; control says it again while the gateway is drained.
+pub const LEAVE_LIFETIME: Duration = Duration::from_secs(10);
+
+/// How often at most a gateway that is left tells how one device is known: each handshake changes that.
+pub const MOVING_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How soon it tells again what has not changed: other gateways forget.
+pub const MOVING_AGAIN: Duration = Duration::from_secs(120);
+
+/// In this time as many devices may be told of as there are tunnel addresses, besides as many at any time: each once in
+/// two minutes because of [`MOVING_AGAIN`], and once because of its handshakes.
+const MOVINGS_INTERVAL: Duration = Duration::from_secs(60);
+
 /// In this time as many sessions may begin as there are tunnel addresses, besides as many at any time.
 const SESSIONS_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
@@ -45,6 +58,13 @@ impl Bucket {
     pub fn of_sessions(addresses: u32, now: Instant) -> Self {
         let sessions = addresses.max(LEAST_ADDRESSES);
         Self::new(SESSIONS_INTERVAL / sessions, sessions, now)
+    }
+
+    /// Devices that are told of while the gateway is left, in tunnel networks with `addresses` addresses.
+    #[must_use]
+    pub fn of_movings(addresses: u32, now: Instant) -> Self {
+        let devices = addresses.max(LEAST_ADDRESSES);
+        Self::new(MOVINGS_INTERVAL / devices, devices, now)
     }
 
     /// Allows `times` as many events at once, at the same rate.

@@ -44,6 +44,12 @@ impl Instant {
         ))
     }
 
+    /// This point moved back by `age`, at the earliest to the machine's start.
+    #[must_use]
+    pub fn minus(self, age: Duration) -> Self {
+        Self(self.0.saturating_sub(age))
+    }
+
     /// The time from `earlier` to this, zero if `earlier` is later.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {

@@ -59,6 +59,18 @@ pub enum ToForwarder {
         /// The device.
         device: DeviceId,
     },
+    /// The gateway is drained: for [`bounds::LEAVE_LIFETIME`] tell [`FromForwarder::Moving`] of the live devices.
+    Leave,
+    /// A device is on its way here from a gateway with the same key that is drained. Should a packet come with the index
+    /// that only it and that gateway know, shake hands with it.
+    Expect {
+        /// The device's key; who it is, is asked by [`FromForwarder::WhoIs`] once it comes.
+        public_key: PublicKey,
+        /// The index that it still writes to.
+        receiver_index: u32,
+        /// For how long it has been silent, at most 180 s. It is expected until those are over, and then forgotten.
+        silent_seconds: u8,
+    },
     /// End all sessions, say so, and exit.
     Shutdown,
 }
@@ -88,6 +100,15 @@ pub enum FromForwarder {
         device: DeviceId,
         /// The time of its last authenticated packet.
         last_seen_at: UnixSeconds,
+    },
+    /// After [`ToForwarder::Leave`]: how another gateway is to know a packet of this device, wherever it comes from.
+    Moving {
+        /// The device.
+        device: DeviceId,
+        /// The random number that its packets bear, in the clear, until the next handshake.
+        receiver_index: u32,
+        /// Whole seconds since its last authenticated packet.
+        silent_seconds: u8,
     },
     /// Counters of the whole gateway since the forwarder started.
     Totals(Box<Totals>),

@@ -52,6 +52,12 @@ impl ToForwarder {
             Self::Unknown { public_key } => Writer::new(3).bytes(public_key).frame,
             Self::Revoked { device } => Writer::new(4).u64(device.0).frame,
             Self::Shutdown => Writer::new(5).frame,
+            Self::Leave => Writer::new(6).frame,
+            Self::Expect { public_key, receiver_index, silent_seconds } => Writer::new(7)
+                .bytes(public_key)
+                .bytes(&receiver_index.to_be_bytes())
+                .bytes(&[*silent_seconds])
+                .frame,
         }
     }
 
@@ -73,6 +79,12 @@ impl ToForwarder {
             3 => Self::Unknown { public_key: reader.array() },
             4 => Self::Revoked { device: DeviceId(reader.u64()) },
             5 => Self::Shutdown,
+            6 => Self::Leave,
+            7 => Self::Expect {
+                public_key: reader.array(),
+                receiver_index: u32::from_be_bytes(reader.array()),
+                silent_seconds: reader.u8(),
+            },
             _ => return Err(WireError::Kind),
         };
         reader.finish(message)
@@ -112,6 +124,11 @@ impl FromForwarder {
             Self::SealFailed { part, errno } => {
                 Writer::new(7).bytes(&[*part as u8]).bytes(&errno.to_be_bytes()).frame
             }
+            Self::Moving { device, receiver_index, silent_seconds } => Writer::new(8)
+                .u64(device.0)
+                .bytes(&receiver_index.to_be_bytes())
+                .bytes(&[*silent_seconds])
+                .frame,
         }
     }
 
@@ -157,6 +174,11 @@ impl FromForwarder {
             7 => Self::SealFailed {
                 part: SealPart::from_number(reader.u8()).ok_or(WireError::Field)?,
                 errno: u16::from_be_bytes(reader.array()),
+            },
+            8 => Self::Moving {
+                device: DeviceId(reader.u64()),
+                receiver_index: u32::from_be_bytes(reader.array()),
+                silent_seconds: reader.u8(),
             },
             _ => return Err(WireError::Kind),
         };
@@ -260,6 +282,14 @@ mod tests {
             any_key().prop_map(|public_key| ToForwarder::Unknown { public_key }),
             any::<u64>().prop_map(|device| ToForwarder::Revoked { device: DeviceId(device) }),
             Just(ToForwarder::Shutdown),
+            Just(ToForwarder::Leave),
+            (any_key(), any::<u32>(), any::<u8>()).prop_map(
+                |(public_key, receiver_index, silent_seconds)| ToForwarder::Expect {
+                    public_key,
+                    receiver_index,
+                    silent_seconds,
+                }
+            ),
         ]
     }
 
@@ -289,6 +319,9 @@ mod tests {
             (0..SealPart::ALL.len(), any::<u16>()).prop_map(|(part, errno)| {
                 FromForwarder::SealFailed { part: SealPart::ALL[part], errno }
             }),
+            any::<(u64, u32, u8)>().prop_map(|(device, receiver_index, silent_seconds)| {
+                FromForwarder::Moving { device: DeviceId(device), receiver_index, silent_seconds }
+            }),
         ]
     }
 
@@ -306,7 +339,7 @@ mod tests {
         #[test]
         fn whatever_decodes_encodes_to_the_same_bytes(
             mut bytes in proptest::collection::vec(prop_oneof![Just(0u8), any::<u8>()], SIZE),
-            kind in 0u8..8,
+            kind in 0u8..10,
         ) {
             bytes[..2].copy_from_slice(&[VERSION, kind]);
             if let Ok(message) = ToForwarder::decode(&bytes) {
