@@ -14,6 +14,7 @@ mod control_seal;
 mod database;
 mod dependencies;
 mod devices;
+mod drain;
 mod fail_closed;
 mod fleet;
 mod fleet_database;

@@ -289,7 +289,8 @@ impl<'a> Coordinator<'a> {
 
     /// Whether a device that was expected is live here.
     fn has_come(&self, newcomer: &Newcomer) -> bool {
-        let slot = self.live.get(&newcomer.public_key).and_then(|live| self.state.peers.slot(live.slot));
+        let slot =
+            self.live.get(&newcomer.public_key).and_then(|live| self.state.peers.slot(live.slot));
         slot.is_some_and(|slot| slot.lock().as_ref().is_some_and(|peer| peer.has_come(newcomer)))
     }
 

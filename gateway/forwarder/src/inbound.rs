@@ -146,8 +146,7 @@ fn transport<'a>(
     if !held.heard {
         held.heard = true;
         let may_roam = || state.may_begin_session(outer.now);
-        if let Some(news) =
-            peer.authenticated(outer.endpoint, held.wire_index, outer.now, may_roam)
+        if let Some(news) = peer.authenticated(outer.endpoint, held.wire_index, outer.now, may_roam)
         {
             state.tell(news);
         }

@@ -286,3 +286,51 @@ impl Peer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{net::SocketAddr, time::Duration};
+
+    use super::*;
+
+    fn peer(now: Instant) -> Peer {
+        let credentials = Credentials {
+            device: DeviceId(7),
+            public_key: [9; 32],
+            preshared_key: SecretKey::new([2; 32]),
+            tunnel_v4: Ipv4Addr::new(10, 66, 0, 2),
+            tunnel_v6: Ipv6Addr::LOCALHOST,
+        };
+        let key = x25519::StaticSecret::from([1; 32]);
+        let limiter = Arc::new(RateLimiter::new(&x25519::PublicKey::from(&key), u64::MAX));
+        Peer::new(key, limiter, 2, &credentials, now)
+    }
+
+    /// A device that is heard by an index.
+    fn hear(peer: &mut Peer, index: u32, now: Instant) {
+        let source = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 4711));
+        peer.authenticated(source.into(), index, now, || true);
+    }
+
+    #[test]
+    fn device_is_told_of_once_and_again_when_its_index_is_another_or_others_forget_it() {
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let mut peer = peer(start);
+        assert_eq!(peer.moving(start, || true), None, "it has no session");
+        hear(&mut peer, 0x11, start);
+        assert_eq!(peer.moving(start, || false), None, "too many others were told of");
+        let moving = |receiver_index, silent_seconds| {
+            Some(FromForwarder::Moving { device: DeviceId(7), receiver_index, silent_seconds })
+        };
+        assert_eq!(peer.moving(after(3), || true), moving(0x11, 3));
+        assert_eq!(peer.moving(after(60), || true), None);
+        hear(&mut peer, 0x22, after(60));
+        assert_eq!(peer.moving(after(61), || true), moving(0x22, 1));
+        hear(&mut peer, 0x33, after(62));
+        assert_eq!(peer.moving(after(70), || true), None);
+        assert_eq!(peer.moving(after(71), || true), moving(0x33, 9));
+        assert_eq!(peer.moving(after(190), || true), None);
+        assert_eq!(peer.moving(after(191), || true), moving(0x33, 129));
+    }
+}

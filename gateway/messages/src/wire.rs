@@ -53,11 +53,13 @@ impl ToForwarder {
             Self::Revoked { device } => Writer::new(4).u64(device.0).frame,
             Self::Shutdown => Writer::new(5).frame,
             Self::Leave => Writer::new(6).frame,
-            Self::Expect { public_key, receiver_index, silent_seconds } => Writer::new(7)
-                .bytes(public_key)
-                .bytes(&receiver_index.to_be_bytes())
-                .bytes(&[*silent_seconds])
-                .frame,
+            Self::Expect { public_key, receiver_index, silent_seconds } => {
+                Writer::new(7)
+                    .bytes(public_key)
+                    .bytes(&receiver_index.to_be_bytes())
+                    .bytes(&[*silent_seconds])
+                    .frame
+            }
         }
     }
 
@@ -124,11 +126,13 @@ impl FromForwarder {
             Self::SealFailed { part, errno } => {
                 Writer::new(7).bytes(&[*part as u8]).bytes(&errno.to_be_bytes()).frame
             }
-            Self::Moving { device, receiver_index, silent_seconds } => Writer::new(8)
-                .u64(device.0)
-                .bytes(&receiver_index.to_be_bytes())
-                .bytes(&[*silent_seconds])
-                .frame,
+            Self::Moving { device, receiver_index, silent_seconds } => {
+                Writer::new(8)
+                    .u64(device.0)
+                    .bytes(&receiver_index.to_be_bytes())
+                    .bytes(&[*silent_seconds])
+                    .frame
+            }
         }
     }
 

@@ -1,5 +1,5 @@
 //! Sees what was changed elsewhere, at another gateway or by another program: a device that was removed or got another
-//! key, which it cuts, and whether this gateway is to be left by its clients.
+//! key, which it cuts, and whether this gateway is to be left by its clients. Passes on what others hand over to it.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -7,10 +7,10 @@ use std::{
 };
 
 use tacit_accounts::StoreError;
-use tacit_messages::UnixSeconds;
+use tacit_messages::{UnixSeconds, clock::Instant};
 use tokio::{task::JoinHandle, time::timeout};
 
-use super::{Gateway, store_state::Use};
+use super::{Gateway, hand_over, store_state::Use};
 use crate::log;
 
 /// Between two looks where no server tells of changes, and a look all the same where one does.
@@ -23,6 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub(super) fn start(gateway: Arc<Gateway>) -> JoinHandle<()> {
     tokio::spawn(async move {
         let mut watch = gateway.store.watch_devices();
+        let taking = hand_over::start_taking(Arc::clone(&gateway));
         let mut seen = None;
         loop {
             match timeout(PATIENCE, look(&gateway, &mut seen)).await {
@@ -30,16 +31,27 @@ pub(super) fn start(gateway: Arc<Gateway>) -> JoinHandle<()> {
                 Ok(Err(error)) => drop(gateway.store_state.failed(Use::Reading, &error)),
                 Err(_) => gateway.store_state.hangs(Use::Reading),
             }
-            watch.wait(INTERVAL).await;
+            let looked = Instant::now();
+            while let Some(devices) = watch.wait(INTERVAL).await {
+                // Without a place they are handed over again, or come by themselves.
+                let _ = taking.try_send(devices);
+                if Instant::now().since(looked) >= INTERVAL {
+                    break;
+                }
+            }
         }
     })
 }
 
-/// Notes whether the gateway is drained, and revokes the devices that may not be connected any more, if any device was changed since the change numbered `seen`.
+/// Notes whether the gateway is drained, for the forwarder to tell whom others are to expect, and revokes the devices that
+/// may not be connected any more, if any device was changed since the change numbered `seen`.
 async fn look(gateway: &Gateway, seen: &mut Option<i64>) -> Result<(), StoreError> {
     let is_draining = gateway.store.is_draining().await?;
     if gateway.is_draining.swap(is_draining, Ordering::Relaxed) != is_draining {
         log::draining(is_draining);
+    }
+    if is_draining && gateway.hands_over() {
+        gateway.outbox.leave().await;
     }
     let number = gateway.store.device_changes().await?;
     if *seen == Some(number) {

@@ -3,6 +3,7 @@
 use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
+use tacit_accounts::MovingDevice;
 use tacit_messages::{FromForwarder, UnixSeconds, clock::Instant};
 use tokio::{sync::mpsc, time::timeout};
 
@@ -26,6 +27,8 @@ const HELD_UP: Duration = Duration::from_secs(1);
 pub(crate) struct Hearing {
     /// Where `WhoIs` is answered.
     pub(crate) lookups: mpsc::Sender<WhoIs>,
+    /// Where devices are handed over to other gateways.
+    pub(crate) moving: mpsc::Sender<MovingDevice>,
     /// Where sessions are written.
     pub(crate) sessions: SessionWriter,
     /// What `status` says.
@@ -107,6 +110,11 @@ impl Hearing {
                 self.departures.lock().ended(device, Instant::now());
                 self.sessions.write(SessionChange::Ended { device, last_seen_at }).await;
             }
+            FromForwarder::Moving { device, receiver_index, silent_seconds } => {
+                // Without a place it is told of again, or comes to the others by itself.
+                let _ =
+                    self.moving.try_send(MovingDevice { device, receiver_index, silent_seconds });
+            }
             FromForwarder::Totals(totals) => self.state.counted(*totals),
             #[cfg(feature = "leaky")]
             FromForwarder::Leaked { destination } => {
@@ -162,6 +170,7 @@ mod tests {
             let (lookups, questions) = mpsc::channel(16);
             let hearing = Hearing {
                 lookups,
+                moving: mpsc::channel(1).0,
                 sessions: SessionWriter::start(
                     store.session_recorder().await.unwrap(),
                     Arc::default(),
@@ -249,6 +258,15 @@ mod tests {
         let end = scene.hear(theirs, vec![scene.began(1)]).await;
         assert!(matches!(end, End::Excess(Excess::Begin)), "{end:?}");
         assert_eq!(scene.rows().await, 0);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn device_that_moves_while_nobody_leaves_is_flagged() {
+        let (scene, theirs) = Scene::new().await;
+        let moving =
+            FromForwarder::Moving { device: scene.device, receiver_index: 7, silent_seconds: 0 };
+        let end = scene.hear(theirs, vec![scene.began(1), moving]).await;
+        assert!(matches!(end, End::Excess(Excess::Moving)), "{end:?}");
     }
 
     #[tokio::test(flavor = "multi_thread")]

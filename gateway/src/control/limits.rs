@@ -19,6 +19,9 @@ const TOTALS_AT_ONCE: u32 = 300;
 /// Sessions of one device at once: a begin, a move, and as much again for delays on the way.
 const SESSIONS_OF_DEVICE_AT_ONCE: u32 = 4;
 
+/// Moves of one device that are told of at once, for delays on the way.
+const MOVINGS_OF_DEVICE_AT_ONCE: u32 = 4;
+
 /// Begins of all devices at once, in bursts of an honest forwarder: devices that it let in one after another may
 /// prove themselves together.
 const BURSTS_AT_ONCE: u32 = 2;
@@ -31,6 +34,9 @@ const BEGIN_DELAY: Duration = Duration::from_secs(60);
 
 /// How old the end of a session can be when control hears of it: it ends after 180 s of silence.
 const END_DELAY: Duration = Duration::from_secs(240);
+
+/// How long after the last `Leave` ends a forwarder may still be heard to speak of moves.
+const MOVING_DELAY: Duration = Duration::from_secs(60);
 
 /// Lines that a source file may have.
 const LONGEST_FILE: u32 = u16::MAX as u32;
@@ -50,6 +56,8 @@ pub(crate) enum Excess {
     Begin,
     /// It ended a session that is not open.
     End,
+    /// It told of a device that cannot move, or of too many.
+    Moving,
     /// It said what is only said at the start.
     OutOfPlace,
 }
@@ -64,6 +72,7 @@ impl Excess {
             Self::SessionsOfDevice => "too many sessions of one device",
             Self::Begin => "a session that cannot have begun",
             Self::End => "the end of a session that is not open",
+            Self::Moving => "a device that cannot move, or too many",
             Self::OutOfPlace => "a message that belongs to the start",
         }
     }
@@ -75,6 +84,9 @@ pub(crate) struct Limits {
     lookups: Bucket,
     totals: Bucket,
     sessions: Bucket,
+    movings: Bucket,
+    /// When it was last told that the gateway is drained.
+    leave: Option<Instant>,
     devices: HashMap<DeviceId, Device>,
 }
 
@@ -86,6 +98,7 @@ struct Device {
     is_open: bool,
     ended: Option<Instant>,
     sessions: Bucket,
+    movings: Bucket,
 }
 
 impl Limits {
@@ -96,6 +109,8 @@ impl Limits {
             lookups: Bucket::new(lookup, LOOKUPS_AT_ONCE, now),
             totals: Bucket::new(bounds::TOTALS_INTERVAL, TOTALS_AT_ONCE, now),
             sessions: Bucket::of_sessions(addresses, now).with_burst_times(BURSTS_AT_ONCE),
+            movings: Bucket::of_movings(addresses, now).with_burst_times(BURSTS_AT_ONCE),
+            leave: None,
             devices: HashMap::new(),
         }
     }
@@ -105,10 +120,16 @@ impl Limits {
         self.devices.entry(device).or_insert_with(|| Device::new(now)).told = 1;
     }
 
+    /// Notes that the forwarder is about to be told that the gateway is drained.
+    pub(crate) fn leave(&mut self, now: Instant) {
+        self.leave = Some(now);
+    }
+
     /// Notes that nothing was heard for `time` because control was busy, and that what was said then comes now.
     pub(crate) fn was_busy(&mut self, time: Duration) {
-        let all = [&mut self.lookups, &mut self.totals, &mut self.sessions];
-        let devices = self.devices.values_mut().map(|device| &mut device.sessions);
+        let all = [&mut self.lookups, &mut self.totals, &mut self.sessions, &mut self.movings];
+        let devices = self.devices.values_mut();
+        let devices = devices.flat_map(|device| [&mut device.sessions, &mut device.movings]);
         all.into_iter().chain(devices).for_each(|bucket| bucket.grant(time));
     }
 
@@ -138,6 +159,10 @@ impl Limits {
                 self.end(device, now)?;
                 let last_seen_at = last_seen_at.clamp(wall.minus(END_DELAY), wall);
                 Ok(FromForwarder::SessionEnded { device, last_seen_at })
+            }
+            FromForwarder::Moving { device, receiver_index, silent_seconds } => {
+                self.moving(device, now)?;
+                Ok(FromForwarder::Moving { device, receiver_index, silent_seconds })
             }
             #[cfg(feature = "leaky")]
             FromForwarder::Leaked { .. } => Ok(message),
@@ -175,6 +200,15 @@ impl Limits {
         Ok(())
     }
 
+    fn moving(&mut self, device: DeviceId, now: Instant) -> Result<(), Excess> {
+        let patience = bounds::LEAVE_LIFETIME + MOVING_DELAY;
+        let is_left = self.leave.is_some_and(|said| now.since(said) < patience);
+        let device = self.devices.get_mut(&device).filter(|device| device.is_open && is_left);
+        let is_allowed =
+            device.is_some_and(|device| device.movings.take(now)) && self.movings.take(now);
+        if is_allowed { Ok(()) } else { Err(Excess::Moving) }
+    }
+
     /// Forgets the devices whose sessions are over.
     fn forget(&mut self, now: Instant) {
         self.devices.retain(|_, device| device.is_of_use(now));
@@ -184,11 +218,13 @@ impl Limits {
 impl Device {
     fn new(now: Instant) -> Self {
         let sessions = Bucket::new(bounds::ROAM_INTERVAL, SESSIONS_OF_DEVICE_AT_ONCE, now);
-        Self { told: 0, is_open: false, ended: None, sessions }
+        let movings = Bucket::new(bounds::MOVING_INTERVAL, MOVINGS_OF_DEVICE_AT_ONCE, now);
+        Self { told: 0, is_open: false, ended: None, sessions, movings }
     }
 
     fn is_of_use(&mut self, now: Instant) -> bool {
-        self.is_open || self.told > 0 || !self.sessions.is_full(now)
+        let is_counted = !self.sessions.is_full(now) || !self.movings.is_full(now);
+        self.is_open || self.told > 0 || is_counted
     }
 }
 
@@ -228,6 +264,10 @@ mod tests {
 
     fn totals() -> FromForwarder {
         FromForwarder::Totals(Box::default())
+    }
+
+    fn moving(device: DeviceId) -> FromForwarder {
+        FromForwarder::Moving { device, receiver_index: 7, silent_seconds: 3 }
     }
 
     /// A forwarder that is checked, and the simulated time.
@@ -392,6 +432,44 @@ mod tests {
         assert_eq!(forwarder.says(ended(DEVICE)), Ok(()));
         forwarder.wait(Duration::from_secs(60));
         assert_eq!(forwarder.says(began(DEVICE)), Ok(()));
+    }
+
+    #[test]
+    fn move_is_told_of_only_while_the_gateway_is_left_and_of_a_device_that_is_there() {
+        let mut forwarder = Forwarder::new();
+        forwarder.told(DEVICE);
+        assert_eq!(forwarder.says(began(DEVICE)), Ok(()));
+        assert_eq!(forwarder.says(moving(DEVICE)), Err(Excess::Moving));
+        forwarder.limits.leave(forwarder.now);
+        assert_eq!(forwarder.says(moving(DEVICE)), Ok(()));
+        assert_eq!(forwarder.says(moving(DeviceId(8))), Err(Excess::Moving));
+        forwarder.wait(bounds::LEAVE_LIFETIME + MOVING_DELAY);
+        assert_eq!(forwarder.says(moving(DEVICE)), Err(Excess::Moving));
+        forwarder.limits.leave(forwarder.now);
+        assert_eq!(forwarder.says(ended(DEVICE)), Ok(()));
+        assert_eq!(forwarder.says(moving(DEVICE)), Err(Excess::Moving));
+    }
+
+    #[test]
+    fn all_devices_may_be_told_of_again_and_again_and_each_at_most_every_ten_seconds() {
+        let devices = || (0..ADDRESSES / 2).map(|n| DeviceId(n.into()));
+        let mut forwarder = Forwarder::new();
+        for device in devices() {
+            forwarder.told(device);
+            assert_eq!(forwarder.says(began(device)), Ok(()));
+        }
+        for _ in 0..20 {
+            forwarder.limits.leave(forwarder.now);
+            for device in devices() {
+                assert_eq!(forwarder.says(moving(device)), Ok(()));
+            }
+            forwarder.wait(bounds::MOVING_AGAIN / 4);
+        }
+        forwarder.wait(bounds::MOVING_AGAIN);
+        forwarder.limits.leave(forwarder.now);
+        let often = std::iter::repeat_with(|| moving(DEVICE));
+        let (said, excess) = forwarder.gets_away_with(often, Duration::from_millis(100));
+        assert_eq!((said, excess), (4, Some(Excess::Moving)));
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod entrance;
 mod forwarder;
 mod forwarder_state;
 pub(crate) mod gateway_name;
+mod hand_over;
 mod hearing;
 mod heartbeat;
 pub(crate) mod key_rotation;
@@ -175,6 +176,11 @@ impl Gateway {
     /// Writes to the staff log that the caller is going to be shown data.
     pub(crate) async fn note_look(&self, caller: &Caller, deed: Deed) -> Result<(), StoreError> {
         self.store.for_staff(caller.uid).note_look(deed, UnixSeconds::now()).await
+    }
+
+    /// Whether devices can be handed over to other gateways: those with the same key, which the store's server tells.
+    fn hands_over(&self) -> bool {
+        self.settings.now().fleet_key.is_some() && self.store.hands_over()
     }
 
     /// The devices that have a session, or lately had one: the kernel may know connections of theirs.
@@ -391,6 +397,7 @@ impl Running {
             identity,
             hearing: Hearing {
                 lookups: lookup::start(gateway.store.clone(), Arc::clone(&outbox)),
+                moving: hand_over::start_giving(gateway.store.clone(), gateway.public_key),
                 sessions: SessionWriter::start(
                     recorder,
                     Arc::clone(&gateway.store_state),

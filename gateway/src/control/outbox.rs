@@ -92,6 +92,23 @@ impl Outbox {
         }
     }
 
+    /// Tells the forwarder that the gateway is drained, which may speak of its devices' moves for a while.
+    pub(crate) async fn leave(&self) {
+        let current = self.current.lock().await;
+        if let Some(Listener { link, limits }) = &current.to {
+            limits.lock().leave(Instant::now());
+            let _ = link.send(&ToForwarder::Leave).await;
+        }
+    }
+
+    /// Tells the forwarder of a device that is on its way here; who it is, is asked once it comes.
+    pub(crate) async fn expect(&self, device: &ToForwarder) {
+        let current = self.current.lock().await;
+        if let Some(Listener { link, .. }) = &current.to {
+            let _ = link.send(device).await;
+        }
+    }
+
     /// Tells the forwarder to drop `device`; call it after the store no longer has it.
     ///
     /// A forwarder that is not there knows no device, and the next one asks the store.
