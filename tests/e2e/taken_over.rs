@@ -110,6 +110,7 @@ fn message_burst_beyond_what_sessions_justify_is_flagged() {
         ("session of a stranger", "a session that cannot have begun"),
         ("question burst", "too many questions about keys"),
         ("totals burst", "totals too often"),
+        ("move while nobody leaves", "a device that cannot move, or too many"),
     ];
     for (attempt, reason) in attempts {
         let lab = Lab::new(1);

@@ -13,6 +13,7 @@ const SOURCE_FILES: &[&str] = &[
     "destination.rs",
     "ecn.rs",
     "endpoint.rs",
+    "expected.rs",
     "fault.rs",
     "handshakes.rs",
     "inbound.rs",

@@ -34,6 +34,10 @@ pub fn make(attempt: &str, device: DeviceId) -> Vec<FromForwarder> {
         "question burst" => vec![FromForwarder::WhoIs { public_key: LOG }; 10_000],
         // Control answers each, which the coordinator leaves unread.
         DEAF => vec![FromForwarder::WhoIs { public_key: LOG }; 3_000],
+        "move while nobody leaves" => {
+            let receiver_index = u32::from_be_bytes([198, 51, 100, 7]);
+            vec![FromForwarder::Moving { device, receiver_index, silent_seconds: 0 }]
+        }
         "totals burst" => vec![FromForwarder::Totals(Box::new(counters())); 1_000],
         _ => {
             let (number, arguments) = call(attempt);

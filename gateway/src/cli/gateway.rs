@@ -10,6 +10,10 @@ use crate::admin::fleet::{
     DrainGateway, FleetGateway, ListGateways, RemoveGateway, RemovedGateway,
 };
 
+/// What is to be done next.
+const DRAINED: &str =
+    "Lead its clients elsewhere now. Gateways with the same fleet key are told whom to expect.";
+
 #[derive(Subcommand)]
 pub(super) enum GatewayVerb {
     /// List the gateways that share the database: whether they run, what they carry, whether they are being left.
@@ -22,7 +26,8 @@ pub(super) enum GatewayVerb {
     ///
     /// Within a second or two its /readyz says 503, for whatever leads clients to it to lead them elsewhere. Sites offer
     /// it for no new device, as long as there is another gateway to offer. Who is connected stays so for as long as
-    /// packets come, and may connect again.
+    /// packets come, and may connect again. Other gateways with the same fleet key are told whom to expect: they shake
+    /// hands with each client as soon as its packets come to them.
     #[command(after_help = "Examples:
   tacit gateway drain oslo
   tacit gateway list")]
@@ -33,7 +38,7 @@ pub(super) enum GatewayVerb {
         output: Output,
     },
 
-    /// Have a gateway that was drained take clients again.
+    /// Have a gateway that was drained take clients again; others are told no more.
     #[command(after_help = "Examples:
   tacit gateway resume oslo")]
     Resume {
@@ -61,7 +66,9 @@ pub(super) async fn run(gateway: &RunningGateway<'_>, verb: GatewayVerb) -> anyh
         }
         GatewayVerb::Drain { name, output } => {
             let drained = gateway.ask(DrainGateway { name, is_draining: true }).await?;
-            output.print(&drained, |gateway| rows(std::slice::from_ref(gateway)))
+            output.print(&drained, |gateway| {
+                format!("{}\n\n{DRAINED}", rows(std::slice::from_ref(gateway)))
+            })
         }
         GatewayVerb::Resume { name, output } => {
             let resumed = gateway.ask(DrainGateway { name, is_draining: false }).await?;

@@ -8,13 +8,19 @@ use std::{
 
 use tacit_accounts::StoreError;
 use tacit_messages::{UnixSeconds, clock::Instant};
-use tokio::{task::JoinHandle, time::timeout};
+use tokio::{
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 
 use super::{Gateway, hand_over, store_state::Use};
 use crate::log;
 
 /// Between two looks where no server tells of changes, and a look all the same where one does.
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long before routes may move other gateways are told whom to expect.
+const HEAD_START: Duration = Duration::from_millis(500);
 
 /// How long the store may take for a look.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -47,11 +53,14 @@ pub(super) fn start(gateway: Arc<Gateway>) -> JoinHandle<()> {
 /// may not be connected any more, if any device was changed since the change numbered `seen`.
 async fn look(gateway: &Gateway, seen: &mut Option<i64>) -> Result<(), StoreError> {
     let is_draining = gateway.store.is_draining().await?;
-    if gateway.is_draining.swap(is_draining, Ordering::Relaxed) != is_draining {
-        log::draining(is_draining);
-    }
     if is_draining && gateway.hands_over() {
         gateway.outbox.leave().await;
+        if !gateway.is_draining.load(Ordering::Relaxed) {
+            sleep(HEAD_START).await;
+        }
+    }
+    if gateway.is_draining.swap(is_draining, Ordering::Relaxed) != is_draining {
+        log::draining(is_draining);
     }
     let number = gateway.store.device_changes().await?;
     if *seen == Some(number) {
