@@ -169,9 +169,11 @@ impl Store {
 }
 
 async fn remove_former_numbers(write: &mut Write, latest_end: i64) -> Result<u64, StoreError> {
-    // A number that was in use lately may still come with a session that is on its way here.
+    // A number that was in use lately may still come with a session that is on its way here. All sessions are gone through
+    // once, and not once for each number, which is what PostgreSQL makes of `NOT IN` and SQLite of `NOT EXISTS`.
     let removed = sqlx::query(
-        "DELETE FROM rotated_devices WHERE former_id NOT IN (SELECT device_id FROM sessions)
+        "DELETE FROM rotated_devices
+         WHERE former_id IN (SELECT former_id FROM rotated_devices EXCEPT SELECT device_id FROM sessions)
          AND device_id IN (SELECT id FROM devices WHERE created_at <= $1)",
     )
     .bind(latest_end)
@@ -182,7 +184,7 @@ async fn remove_former_numbers(write: &mut Write, latest_end: i64) -> Result<u64
 
 type Counted = (i64, i64, i64, i64, i64, i64, i64, i64, i64);
 
-/// Counts sessions that ended at `latest_end` or before, what is kept for them only, and and what was
+/// Counts sessions that ended at `latest_end` or before, what is kept for them only, and what was
 /// over at `latest_quarantine`; records count from their lists' begin to the last made at `latest_record` or before.
 pub(crate) async fn count_past(
     database: impl AnyExecutor<'_>,
@@ -194,7 +196,8 @@ pub(crate) async fn count_past(
         "SELECT
             (SELECT COUNT(*) FROM sessions WHERE ended_at <= $1),
             (SELECT COUNT(*) FROM rotated_devices
-                WHERE former_id NOT IN (SELECT device_id FROM sessions WHERE ended_at IS NULL OR ended_at > $1)
+                WHERE former_id IN (SELECT former_id FROM rotated_devices
+                    EXCEPT SELECT device_id FROM sessions WHERE ended_at IS NULL OR ended_at > $1)
                 AND device_id IN (SELECT id FROM devices WHERE created_at <= $1)),
             (SELECT COUNT(*) FROM freed_addresses WHERE quarantined_until <= $2),
             (SELECT COUNT(*) FROM archive WHERE keep_until <= $2),
