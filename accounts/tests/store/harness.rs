@@ -4,6 +4,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::Mutex,
+    time::Duration,
 };
 
 use sqlx::{AnyConnection, Connection};
@@ -137,6 +138,23 @@ impl Fixture {
     /// The store as any program sees it.
     pub(crate) async fn database(&self) -> AnyConnection {
         self._dir.connect().await
+    }
+
+    /// Waits until a server has ended what somebody had begun who is dead: it goes on with the last statement before it
+    /// finds out. SQLite has no server.
+    pub(crate) async fn end_of_what_the_dead_began(&self) {
+        let Place::Server(..) = self._dir else { return };
+        let mut database = self.database().await;
+        let open = "SELECT COUNT(*) FROM pg_stat_activity
+             WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL";
+        for _ in 0..2000 {
+            let count: i64 = sqlx::query_scalar(open).fetch_one(&mut database).await.unwrap();
+            if count == 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("somebody's transaction does not end");
     }
 }
 

@@ -220,6 +220,7 @@ async fn clause_11_sender_that_is_killed_at_random_moments_sends_each_letter_onc
         // Dropped at an await: what is committed is in the store, all else is gone, as when a process dies.
         let wait = Duration::from_micros(number * 2311 % 60_000);
         let round = tokio::time::timeout(wait, postman.deliver()).await;
+        fixture.end_of_what_the_dead_began().await;
         // A minute later, for the next process.
         fixture.execute("UPDATE letters SET due_at = due_at - 60 WHERE state = 'queued'").await;
         let now = UnixSeconds::now();
