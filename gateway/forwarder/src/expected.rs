@@ -8,7 +8,7 @@
 //! load while nobody is expected.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::atomic::{AtomicU8, AtomicUsize, Ordering},
 };
 
@@ -85,13 +85,19 @@ impl Expected {
         if self.count.load(Ordering::Relaxed) == 0 {
             return;
         }
+        // `is_here` locks peers, and a worker that has one locked may look here: so nobody is kept from reading meanwhile.
+        let here: HashSet<u32> = {
+            let by_index = self.by_index.read();
+            let here = by_index.iter().filter(|(_, device)| is_here(&device.newcomer));
+            here.map(|(index, _)| *index).collect()
+        };
         let mut by_index = self.by_index.write();
         let before = by_index.len();
-        by_index.retain(|_, device| {
+        by_index.retain(|index, device| {
             let rest = device.rest.get_mut();
             *rest = rest.saturating_sub(1);
             let is_late = now.since(device.newcomer.last_seen) >= REJECT_AFTER_TIME;
-            !is_late && !is_here(&device.newcomer)
+            !is_late && !here.contains(index)
         });
         if by_index.len() < before {
             wiping::rebuild(&mut by_index);
@@ -161,6 +167,15 @@ mod tests {
         let (expected, now) = expecting();
         expected.new_second(now, |newcomer| newcomer.public_key == KEY);
         assert!(!expected.has_come(INDEX));
+    }
+
+    #[test]
+    fn table_is_open_to_workers_while_peers_are_looked_at() {
+        let (expected, now) = expecting();
+        let can_read = || expected.by_index.try_read().is_some();
+        expected
+            .new_second(now, |_| std::thread::scope(|scope| scope.spawn(can_read).join().unwrap()));
+        assert!(expected.newcomer(INDEX).is_none(), "a worker had to wait");
     }
 
     #[test]

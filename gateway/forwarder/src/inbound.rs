@@ -98,7 +98,10 @@ impl Inbound {
                             transport(datagram, outer, io, state, &mut held, &mut self.coalescer);
                         if let Err(reason) = taken {
                             counters.dropped(reason);
-                            self.handshakes.extend(newcomer(reason, datagram, outer, state));
+                            // If the index is a peer's, that peer is locked, and the datagram bears another one by now.
+                            if held.is_none() {
+                                self.handshakes.extend(newcomer(reason, datagram, outer, state));
+                            }
                         }
                     }
                     Some(kind) => {

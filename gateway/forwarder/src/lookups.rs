@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use tacit_messages::{DropReason, PublicKey, bounds::LOOKUPS_PER_SECOND, clock::Instant};
 
-use crate::{inbox::HandshakeMessage, wiping};
+use crate::{inbox::HandshakeMessage, wiping, wireguard::Kind};
 
 /// How long an unknown key is remembered: a little less than the 5 s after which a client tries again.
 pub const UNKNOWN_LIFETIME: Duration = Duration::from_secs(4);
@@ -57,8 +57,11 @@ impl Lookups {
         if let Some(waiting) = self.waiting.get_mut(&public_key)
             && now.since(waiting.asked) < WAITING_LIFETIME
         {
-            // A client that tries again makes its former message worthless.
-            waiting.message = message;
+            // A client that tries again makes its former message worthless. But nobody has proved who sent a transport message,
+            // and an initiation is the device's own.
+            if message.kind != Kind::Transport || waiting.message.kind == Kind::Transport {
+                waiting.message = message;
+            }
             return Ok(false);
         }
         self.waiting.remove(&public_key);
@@ -116,11 +119,14 @@ mod tests {
     use std::net::{Ipv4Addr, SocketAddr};
 
     use super::*;
-    use crate::wireguard::Kind;
 
     fn message(tag: u8) -> HandshakeMessage {
+        message_of(Kind::Initiation, tag)
+    }
+
+    fn message_of(kind: Kind, tag: u8) -> HandshakeMessage {
         let source = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-        HandshakeMessage::new(Kind::Initiation, source, &[tag; 148])
+        HandshakeMessage::new(kind, source, &[tag; 148])
     }
 
     fn key(n: u32) -> PublicKey {
@@ -135,6 +141,18 @@ mod tests {
         let mut lookups = Lookups::new(now);
         assert_eq!(lookups.wait(key(1), message(1), now), Ok(true));
         assert_eq!(lookups.wait(key(1), message(2), now), Ok(false));
+        let waited = lookups.answered(&key(1)).expect("waiting");
+        assert_eq!(waited.bytes()[0], 2);
+    }
+
+    #[test]
+    fn transport_message_takes_no_initiations_place() {
+        let now = Instant::now();
+        let mut lookups = Lookups::new(now);
+        let transport = |tag| message_of(Kind::Transport, tag);
+        assert_eq!(lookups.wait(key(1), transport(1), now), Ok(true));
+        assert_eq!(lookups.wait(key(1), message(2), now), Ok(false));
+        assert_eq!(lookups.wait(key(1), transport(3), now), Ok(false));
         let waited = lookups.answered(&key(1)).expect("waiting");
         assert_eq!(waited.bytes()[0], 2);
     }
