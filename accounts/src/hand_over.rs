@@ -1,9 +1,9 @@
 //! Devices that a drained gateway hands over to the others with its key: by which number each knows their packets.
 //!
 //! It goes from gateway to gateway through the server's NOTIFY, sealed, and stands in no table. A payload has at most
-//! 7,999 bytes: the gateway's number, a space, and in base64 what was sealed: the key, then 13 bytes a device.
+//! 7,999 bytes: the gateway's number, a space, and in base64 what was sealed: the key, the time, then 13 bytes a device.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use sqlx::Row;
@@ -22,7 +22,11 @@ use crate::{
 pub const MOST_AT_ONCE: usize = 400;
 
 const KEY_LEN: usize = 32;
+const TIME_LEN: usize = 8;
 const DEVICE_LEN: usize = 13;
+
+/// How far the clocks of two gateways may be apart. What is from later than that could be kept to be used then.
+const CLOCKS_APART: Duration = Duration::from_secs(60);
 
 /// A device that is about to come to another gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +46,13 @@ impl MovingDevice {
         bytes[8..12].copy_from_slice(&self.receiver_index.to_be_bytes());
         bytes[12] = self.silent_seconds;
         bytes
+    }
+
+    /// The same some time later; `None` once it would have been silent for more seconds than can be said.
+    #[must_use]
+    pub fn later(self, seconds: u64) -> Option<Self> {
+        let silent_seconds = u8::try_from(u64::from(self.silent_seconds).saturating_add(seconds));
+        Some(Self { silent_seconds: silent_seconds.ok()?, ..self })
     }
 
     fn from_bytes(bytes: &[u8; DEVICE_LEN]) -> Self {
@@ -73,8 +84,10 @@ impl Store {
         &self,
         fleet_key: PublicKey,
         devices: &[MovingDevice],
+        now: UnixSeconds,
     ) -> Result<(), StoreError> {
         let mut plain = Zeroizing::new(fleet_key.as_bytes().to_vec());
+        plain.extend(now.0.to_be_bytes());
         plain.extend(devices.iter().take(MOST_AT_ONCE).flat_map(|device| device.to_bytes()));
         let sealed = self.keys().current().seal(place(self.gateway), &plain);
         sqlx::query("SELECT CAST(pg_notify($1, $2) AS TEXT)")
@@ -85,9 +98,15 @@ impl Store {
         Ok(())
     }
 
-    /// The devices that another gateway with the key `fleet_key` hands over; none if it is this one or has another key.
+    /// The devices that another gateway with the key `fleet_key` hands over, none if it is this one or has another key. They
+    /// have been silent since, so that an old notification that somebody sends again is worth nothing.
     #[must_use]
-    pub fn open_hand_over(&self, hand_over: &HandOver, fleet_key: PublicKey) -> Vec<MovingDevice> {
+    pub fn open_hand_over(
+        &self,
+        hand_over: &HandOver,
+        fleet_key: PublicKey,
+        now: UnixSeconds,
+    ) -> Vec<MovingDevice> {
         let opened = || {
             let (gateway, sealed) = hand_over.0.split_once(' ')?;
             let gateway: i64 = gateway.parse().ok()?;
@@ -95,9 +114,13 @@ impl Store {
             let is_other = gateway != self.gateway;
             let plain = self.keys().open(place(gateway), &sealed).ok().filter(|_| is_other)?;
             let (key, devices) = plain.split_first_chunk::<KEY_LEN>()?;
+            let (at, devices) = devices.split_first_chunk::<TIME_LEN>()?;
+            let at = UnixSeconds(u64::from_be_bytes(*at));
             let (devices, _) = devices.as_chunks::<DEVICE_LEN>();
-            let is_of_fleet = key == fleet_key.as_bytes();
-            is_of_fleet.then(|| devices.iter().map(MovingDevice::from_bytes).collect())
+            let is_meant = key == fleet_key.as_bytes() && at <= now.plus(CLOCKS_APART);
+            let age = now.0.saturating_sub(at.0);
+            let aged = |device| MovingDevice::from_bytes(device).later(age);
+            is_meant.then(|| devices.iter().filter_map(aged).collect())
         };
         opened().unwrap_or_default()
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tacit_accounts::{DeviceWatch, HandOver, MovingDevice, Store, hand_over::MOST_AT_ONCE};
 use tacit_keys::{PrivateKey, PublicKey};
-use tacit_messages::DeviceId;
+use tacit_messages::{DeviceId, UnixSeconds};
 use tokio::time::timeout;
 
 use crate::{Fixture, NOW, add_device, name};
@@ -33,7 +33,7 @@ async fn heard(from: &Store, to: &Store, devices: &[MovingDevice], key: PublicKe
     // Returns once it listens.
     assert!(watch.wait(Duration::from_secs(20)).await.is_none());
     let (handed, heard) = tokio::join!(
-        from.hand_over(key, devices),
+        from.hand_over(key, devices, NOW),
         timeout(Duration::from_secs(5), next(&mut watch))
     );
     handed.unwrap();
@@ -48,9 +48,26 @@ async fn devices_are_handed_over_to_other_gateways_of_the_key_alone() {
     let fleet = key();
     let devices: Vec<_> = (0..MOST_AT_ONCE as u64).map(moving).collect();
     let hand_over = heard(&own, &other, &devices, fleet).await;
-    assert_eq!(other.open_hand_over(&hand_over, fleet), devices);
-    assert!(other.open_hand_over(&hand_over, key()).is_empty(), "another key's");
-    assert!(own.open_hand_over(&hand_over, fleet).is_empty(), "its own");
+    assert_eq!(other.open_hand_over(&hand_over, fleet, NOW), devices);
+    assert!(other.open_hand_over(&hand_over, key(), NOW).is_empty(), "another key's");
+    assert!(own.open_hand_over(&hand_over, fleet, NOW).is_empty(), "its own");
+}
+
+#[tokio::test]
+async fn what_was_handed_over_grows_old_on_the_way_and_is_worth_nothing_later() {
+    let fixture = Fixture::new().await;
+    let (other, _) = fixture.store.clone().for_gateway("other", "2", NOW).await.unwrap();
+    let (own, _) = fixture.store.clone().for_gateway("own", "3", NOW).await.unwrap();
+    let fleet = key();
+    let hand_over = heard(&own, &other, &[moving(1)], fleet).await;
+    let silence_at = |seconds: u64| -> Vec<u8> {
+        let devices = other.open_hand_over(&hand_over, fleet, UnixSeconds(NOW.0 + seconds));
+        devices.iter().map(|device| device.silent_seconds).collect()
+    };
+    assert_eq!(silence_at(20), [27]);
+    assert!(silence_at(3_600).is_empty());
+    let early = UnixSeconds(NOW.0 - 61);
+    assert!(other.open_hand_over(&hand_over, fleet, early).is_empty(), "from the future");
 }
 
 /// Every row of every table.

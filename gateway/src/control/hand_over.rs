@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use tacit_accounts::{HandOver, MovingDevice, Store, StoreError, hand_over::MOST_AT_ONCE};
 use tacit_keys::PublicKey;
-use tacit_messages::{ToForwarder, UnixSeconds};
+use tacit_messages::{ToForwarder, UnixSeconds, clock::Instant};
 use tokio::{
     sync::mpsc,
     time::{sleep, timeout},
@@ -28,19 +28,28 @@ const GATHER: Duration = Duration::from_millis(50);
 /// How long the store may take.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// A device that is to be handed over, and when the forwarder told of it.
+pub(super) type Told = (MovingDevice, Instant);
+
 /// Begins to hand devices over to the other gateways whose key is `fleet_key`; it ends when the sender is dropped.
-pub(super) fn start_giving(store: Store, fleet_key: PublicKey) -> mpsc::Sender<MovingDevice> {
-    let (sender, mut moving) = mpsc::channel(DEVICES);
+pub(super) fn start_giving(store: Store, fleet_key: PublicKey) -> mpsc::Sender<Told> {
+    let (sender, mut moving) = mpsc::channel::<Told>(DEVICES);
     tokio::spawn(async move {
         while let Some(first) = moving.recv().await {
             sleep(GATHER).await;
-            let mut devices = vec![first];
-            while devices.len() < MOST_AT_ONCE
+            let mut told = vec![first];
+            while told.len() < MOST_AT_ONCE
                 && let Ok(next) = moving.try_recv()
             {
-                devices.push(next);
+                told.push(next);
             }
-            let _ = timeout(PATIENCE, store.hand_over(fleet_key, &devices)).await;
+            let now = Instant::now();
+            let devices: Vec<MovingDevice> = told
+                .into_iter()
+                .filter_map(|(device, at)| device.later(now.since(at).as_secs()))
+                .collect();
+            let given = store.hand_over(fleet_key, &devices, UnixSeconds::now());
+            let _ = timeout(PATIENCE, given).await;
         }
     });
     sender
@@ -58,8 +67,9 @@ pub(super) fn start_taking(gateway: Arc<Gateway>) -> mpsc::Sender<HandOver> {
 }
 
 async fn take(gateway: &Gateway, hand_over: &HandOver) -> Result<(), StoreError> {
-    let devices = gateway.store.open_hand_over(hand_over, gateway.public_key);
-    let keys = gateway.store.welcome_keys(&devices, UnixSeconds::now()).await?;
+    let now = UnixSeconds::now();
+    let devices = gateway.store.open_hand_over(hand_over, gateway.public_key, now);
+    let keys = gateway.store.welcome_keys(&devices, now).await?;
     for MovingDevice { device, receiver_index, silent_seconds } in devices {
         if let Some(key) = keys.get(&device) {
             let public_key = *key.as_bytes();

@@ -10,6 +10,7 @@ use tokio::{sync::mpsc, time::timeout};
 use super::{
     departures::Departures,
     forwarder_state::ForwarderState,
+    hand_over::Told,
     limits::{Excess, Limits},
     link::{Link, LinkError},
     lookup::WhoIs,
@@ -28,7 +29,7 @@ pub(crate) struct Hearing {
     /// Where `WhoIs` is answered.
     pub(crate) lookups: mpsc::Sender<WhoIs>,
     /// Where devices are handed over to other gateways.
-    pub(crate) moving: mpsc::Sender<MovingDevice>,
+    pub(super) moving: mpsc::Sender<Told>,
     /// Where sessions are written.
     pub(crate) sessions: SessionWriter,
     /// What `status` says.
@@ -112,8 +113,8 @@ impl Hearing {
             }
             FromForwarder::Moving { device, receiver_index, silent_seconds } => {
                 // Without a place it is told of again, or comes to the others by itself.
-                let _ =
-                    self.moving.try_send(MovingDevice { device, receiver_index, silent_seconds });
+                let moving = MovingDevice { device, receiver_index, silent_seconds };
+                let _ = self.moving.try_send((moving, Instant::now()));
             }
             FromForwarder::Totals(totals) => self.state.counted(*totals),
             #[cfg(feature = "leaky")]

@@ -131,6 +131,7 @@ impl Limits {
         let devices = self.devices.values_mut();
         let devices = devices.flat_map(|device| [&mut device.sessions, &mut device.movings]);
         all.into_iter().chain(devices).for_each(|bucket| bucket.grant(time));
+        self.leave = self.leave.map(|said| said + time);
     }
 
     /// Checks what the forwarder said at `now`, and moves times that cannot be true to the nearest that can.
@@ -446,6 +447,9 @@ mod tests {
         forwarder.wait(bounds::LEAVE_LIFETIME + MOVING_DELAY);
         assert_eq!(forwarder.says(moving(DEVICE)), Err(Excess::Moving));
         forwarder.limits.leave(forwarder.now);
+        forwarder.wait(bounds::LEAVE_LIFETIME + MOVING_DELAY);
+        forwarder.limits.was_busy(MOVING_DELAY);
+        assert_eq!(forwarder.says(moving(DEVICE)), Ok(()), "it was said when it was left");
         assert_eq!(forwarder.says(ended(DEVICE)), Ok(()));
         assert_eq!(forwarder.says(moving(DEVICE)), Err(Excess::Moving));
     }
