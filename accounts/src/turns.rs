@@ -10,9 +10,6 @@ use crate::{
     times::{read_time, time_column},
 };
 
-/// Nothing is due later than so long from now.
-const LATEST: Duration = Duration::from_secs(24 * 60 * 60);
-
 /// Work that one does for all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
@@ -23,6 +20,14 @@ pub enum Turn {
 }
 
 impl Turn {
+    /// Nothing is due later than so long from now.
+    const fn latest(self) -> Duration {
+        match self {
+            Self::Purge => Duration::from_secs(24 * 60 * 60),
+            Self::LookForSilent => Duration::from_secs(60),
+        }
+    }
+
     /// Where it stands when it is due.
     const fn column(self) -> &'static str {
         match self {
@@ -46,7 +51,7 @@ impl Store {
         let sql = format!("SELECT {} FROM gateway WHERE id = 1", turn.column());
         let due_at: i64 = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(self.reader()).await?;
         // What is due too late was put off by a clock that is wrong.
-        let is_put_off = read_time(due_at) > now && read_time(due_at) <= now.plus(LATEST);
+        let is_put_off = read_time(due_at) > now && read_time(due_at) <= now.plus(turn.latest());
         if is_put_off {
             return Ok(false);
         }

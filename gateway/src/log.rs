@@ -266,7 +266,7 @@ pub(crate) fn purged(rows: u64) {
 
 /// What is past its time could not be removed.
 pub(crate) fn not_purged(problem: &dyn Display) {
-    error!(error = %problem, "what is past its time is not removed; trying again in a day");
+    error!(error = %problem, "what is past its time is not removed; trying again within the hour");
 }
 
 /// Nothing is sealed with a former data key any more, and that key is gone.

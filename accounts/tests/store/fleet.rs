@@ -85,6 +85,10 @@ async fn turn_that_a_wrong_clock_took_is_not_lost() {
     const HOUR: Duration = Duration::from_secs(3_600);
     let fixture = Fixture::new().await;
     let oslo = gateway(&fixture, "oslo").await;
-    assert!(oslo.take_turn(Turn::LookForSilent, HOUR, later(10_000_000)).await.unwrap());
-    assert!(oslo.take_turn(Turn::LookForSilent, HOUR, NOW).await.unwrap());
+    for ahead in [10_000_000, 6 * 3_600] {
+        assert!(oslo.take_turn(Turn::LookForSilent, HOUR, later(ahead)).await.unwrap());
+        assert!(oslo.take_turn(Turn::LookForSilent, HOUR, NOW).await.unwrap());
+    }
+    assert!(oslo.take_turn(Turn::Purge, HOUR, later(10_000_000)).await.unwrap());
+    assert!(oslo.take_turn(Turn::Purge, HOUR, NOW).await.unwrap());
 }

@@ -32,14 +32,15 @@ pub(super) fn start(store: Store, state: Arc<StoreState>) -> JoinHandle<()> {
                 Ok(Ok(())) => {
                     state.took(Instant::now().since(began));
                     state.answered(Use::Writing);
-                    match look(&store, !has_looked, now).await {
-                        Ok(rows) => {
+                    match timeout(PATIENCE, look(&store, !has_looked, now)).await {
+                        Ok(Ok(rows)) => {
                             has_looked = true;
                             if rows > 0 {
                                 log::sessions_of_the_dead_closed(rows);
                             }
                         }
-                        Err(error) => log::alive_not_written(&error),
+                        Ok(Err(error)) => log::alive_not_written(&error),
+                        Err(_) => state.hangs(Use::Writing),
                     }
                     INTERVAL
                 }
