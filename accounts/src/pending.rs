@@ -110,11 +110,13 @@ impl Store {
         hold_account(&mut write, account).await?;
         forget_change(&mut write, account).await?;
         // Who asks must not learn whether somebody else is a customer; the owner of the address is told.
-        let letter = if find_email(&mut write, &self.keys(), email).await?.is_some() {
+        let is_taken = find_email(&mut write, &self.keys(), email).await?.is_some();
+        let token = add(&mut write, &self.keys(), email, &Purpose::Change(account), now).await?;
+        let letter = if is_taken {
+            // Written and removed, so that it takes the disk as long.
+            forget_change(&mut write, account).await?;
             Letter::AlreadyRegistered { to: email.clone() }
         } else {
-            let purpose = Purpose::Change(account);
-            let token = add(&mut write, &self.keys(), email, &purpose, now).await?;
             letter(email, token, Occasion::Change, now)
         };
         self.post(&mut write, &letter, now).await?;

@@ -8,7 +8,7 @@ use std::{
 use tacit_messages::clock::Instant;
 use tacit_tests::{Lab, Visitor, clock::elapsed, visitor::Page};
 
-use super::{PASSWORD, customer, letter, start, visitor};
+use super::{EMAIL, PASSWORD, customer, letter, logged_in, start, visitor};
 
 /// Pairs of tries, of a customer and of nobody in turn.
 const PAIRS: usize = 32;
@@ -131,4 +131,37 @@ fn registering_takes_as_long_and_says_the_same_whether_or_not_there_is_such_a_cu
     assert_alike(&known, &unknown);
     let told = letter(&server, "c1@example.org", 1);
     assert!(!told.text.contains("/confirm/"), "{}", told.text);
+}
+
+#[test]
+fn changing_the_address_takes_as_long_and_says_the_same_whether_or_not_it_is_a_customers() {
+    let lab = Lab::new(0);
+    let (gateway, server) = start(&lab, &[]);
+    customer(&lab, &gateway, EMAIL);
+    for number in 0..PAIRS {
+        gateway.add_account(&format!("c{number}@example.org"));
+    }
+    let mut ann = logged_in(&lab, &gateway, EMAIL);
+    let mut change = |kind: &str, number: usize| {
+        let email = format!("{kind}{number}@example.org");
+        let form = [("email", email.as_str()), ("password", PASSWORD)];
+        timed(|| ann.submit("/account", "/account/email", &form))
+    };
+    let (mut known, mut unknown) = (Vec::new(), Vec::new());
+    for number in 0..PAIRS {
+        let [is, is_not] = match number % 2 {
+            0 => ["c", "n"].map(|kind| change(kind, number)),
+            _ => {
+                let [is_not, is] = ["n", "c"].map(|kind| change(kind, number));
+                [is, is_not]
+            }
+        };
+        let told = |page: &Page| (page.status, page.header("location").map(str::to_owned));
+        assert_eq!(told(&is.1), told(&is_not.1));
+        assert_eq!(is.1.status, 303, "{}", is.1.body);
+        known.push(is.0);
+        unknown.push(is_not.0);
+    }
+    assert_alike(&known, &unknown);
+    assert!(!letter(&server, "c1@example.org", 1).text.contains("/confirm/"));
 }
