@@ -2,7 +2,7 @@
 
 use tacit_tests::{Gateway, Lab, Visitor, visitor::Page};
 
-use super::{EMAIL, PASSWORD, customer, logged_in, start, visitor};
+use super::{EMAIL, NOBODYS_KEY, PASSWORD, customer, logged_in, start, visitor};
 
 /// The addresses that forms are sent to, as the site's own list has them.
 fn forms() -> Vec<String> {
@@ -130,13 +130,21 @@ fn what_people_write_is_text_wherever_it_is_shown() {
     let mut ann = logged_in(&lab, &gateway, EMAIL);
 
     let mut shown = Vec::new();
-    for text in [SCRIPT, ATTRIBUTE] {
+    for (number, text) in [SCRIPT, ATTRIBUTE].into_iter().enumerate() {
         let key = gateway.json(&["status"])["public_key"].as_str().unwrap().to_owned();
         shown.push(ann.submit("/devices", "/devices", &[("name", text), ("public_key", &key)]));
         shown.push(ann.submit("/devices", "/devices", &[("name", "a"), ("public_key", text)]));
         let consent = [("recipient", text), ("password", PASSWORD)];
         ann.submit("/consents", "/consents", &consent);
         gateway.text(&["device", "add", EMAIL, text]);
+        let elsewhere = [("name", "b"), ("public_key", NOBODYS_KEY), ("gateway", text)];
+        shown.push(ann.submit("/devices", "/devices", &elsewhere));
+        let renamed = [("device", "1"), ("name", text)];
+        shown.push(ann.submit("/devices", "/devices/rename", &renamed));
+        let answer = lab.dir().join(format!("answer-{number}.json"));
+        let make = ["disclosure", "make", EMAIL, "--output", answer.to_str().unwrap()];
+        let why = ["--basis", "lawful-order", "--reference", text, "--recipient", text];
+        gateway.text(&[&make[..], &why].concat());
         shown.push(ann.submit("/account", "/account/code", &[("code", text)]));
         let email = [("email", text), ("password", PASSWORD)];
         shown.push(ann.submit("/account", "/account/email", &email));

@@ -109,6 +109,11 @@ fn register(browser: &Browser<'_>, url: &str, server: &MailServer<'_>) {
 fn log_in(browser: &Browser<'_>, url: &str) {
     browser.go(&format!("{url}/log-in"));
     browser.fill("#email", EMAIL);
+    browser.fill("#password", "another-password");
+    browser.press("main button");
+    browser.wait_for_text("is wrong");
+    pictures::take(browser, "log-in-wrong");
+    browser.fill("#email", EMAIL);
     browser.fill("#password", PASSWORD);
     browser.press("main button");
     browser.wait_for_text("Your account");
@@ -198,6 +203,7 @@ fn change_email(browser: &Browser<'_>, url: &str, server: &MailServer<'_>) {
     browser.go(&format!("{url}{}", link(&letter(server, NEW_EMAIL, 1))));
     browser.press("main button");
     browser.wait_for_text("Your address is changed");
+    pictures::take(browser, "address-changed");
     browser.go(&format!("{url}/account"));
     browser.wait_for_text(NEW_EMAIL);
 }

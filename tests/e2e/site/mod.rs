@@ -11,6 +11,7 @@ mod journey;
 mod markup;
 mod pictures;
 mod privacy;
+mod records;
 mod timing;
 mod tunnel;
 

@@ -26,10 +26,12 @@ pub(super) fn take(browser: &Browser<'_>, name: &str) {
         }
     }
     browser.run(UNFOLD);
-    for scheme in ["light", "dark"] {
-        browser.look(1280, 900, scheme);
-        let violations = axe::violations(browser);
-        assert!(violations.is_empty(), "{name} in {scheme}: {violations:#?}");
+    for (screen, width, height) in SCREENS {
+        for scheme in ["light", "dark"] {
+            browser.look(width, height, scheme);
+            let violations = axe::violations(browser);
+            assert!(violations.is_empty(), "{name} on a {screen}, {scheme}: {violations:#?}");
+        }
     }
 }
 
@@ -50,10 +52,17 @@ pub(super) fn take_all(lab: &Lab, gateway: &Gateway<'_>, browser: &Browser<'_>, 
         browser.run(UNFOLD);
         take(browser, &format!("{}-unfolded", page.replace('/', "-")));
     }
+    browser.go(&format!("{url}/devices"));
+    browser.run(UNFOLD);
+    browser.fill("#add-device #name", "tablet");
+    browser.fill("#public-key", "AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=");
+    browser.press("#paste button");
+    browser.wait_for_text("The config of tablet");
+    take(browser, "device");
 }
 
 /// Has something in every list of the account, and the gateway audited.
-fn fill(lab: &Lab, gateway: &Gateway<'_>) {
+pub(super) fn fill(lab: &Lab, gateway: &Gateway<'_>) {
     let mut ann = visitor(lab, gateway);
     assert_eq!(ann.log_in(NEW_EMAIL, PASSWORD).status, 303);
     let device = [
