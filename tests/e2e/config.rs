@@ -2,7 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
     path::Path,
     process::{Command, Output},
     time::Duration,
@@ -212,4 +213,36 @@ fn settings_are_read_again_without_a_dropped_packet() {
     assert_eq!(gateway.forwarder(), forwarder);
     let sessions = gateway.sessions(EMAIL);
     assert!(sessions.len() == 1 && sessions[0]["ended_at"].is_null(), "{sessions:?}");
+}
+
+#[test]
+fn settings_of_the_compose_file_are_settings() {
+    let dir = tempfile::tempdir().unwrap();
+    let secrets = dir.path().join("secrets");
+    fs::create_dir(&secrets).unwrap();
+    for name in ["data.key", "database-password"] {
+        fs::write(secrets.join(name), "a-secret\n").unwrap();
+        fs::set_permissions(secrets.join(name), Permissions::from_mode(0o600)).unwrap();
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/compose.yaml");
+    let compose = fs::read_to_string(path).unwrap();
+    let compose = compose.replace("/run/secrets", secrets.to_str().unwrap());
+    // Of two gateways with the same settings, the second.
+    let settings = compose.lines().map(str::trim).filter(|line| line.starts_with("TACIT_"));
+    let settings = settings.map(|line| {
+        let (name, rest) = line.split_once(": ").unwrap();
+        let value = rest.split(" #").next().unwrap().trim().trim_matches('"');
+        (name.to_owned(), value.to_owned())
+    });
+    let variables: BTreeMap<String, String> = settings.collect();
+    let checked = tacit(&["config", "check"], &variables);
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+    assert!(variables.len() >= 7, "{variables:?}");
+    let shown = shown(&[], &variables);
+    assert_eq!(shown["gateway-name"].0, "turin");
+    let is_set = |name: &String| {
+        let key = name.trim_start_matches("TACIT_").to_lowercase().replace('_', "-");
+        shown[&key].1.contains(name.as_str())
+    };
+    assert!(variables.keys().all(is_set), "{shown:?}");
 }

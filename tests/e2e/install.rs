@@ -87,6 +87,12 @@ fn service_is_installed_in_a_fresh_root_and_taken_away_without_its_data() {
     let wanted = root.join("etc/systemd/system/multi-user.target.wants/tacit.service");
     assert!(wanted.symlink_metadata().is_err());
     assert!(is_there("var/lib/tacit/store.sqlite") && is_there("etc/tacit/tacit.toml"));
+    let credentials = ["etc/credstore/tacit.data.key", "etc/credstore.encrypted/tacit.data.key"];
+    for credential in credentials {
+        fs::create_dir_all(root.join(credential).parent().unwrap()).unwrap();
+        fs::write(root.join(credential), "key").unwrap();
+    }
     succeeds(deploy("uninstall").arg("--root").arg(&root).arg("--purge"));
     assert!(!is_there("var/lib/tacit") && !is_there("etc/tacit"));
+    assert!(!credentials.iter().any(|credential| is_there(credential)));
 }
