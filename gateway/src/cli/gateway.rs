@@ -11,8 +11,7 @@ use crate::admin::fleet::{
 };
 
 /// What is to be done next.
-const DRAINED: &str =
-    "Lead its clients elsewhere now. Gateways with the same fleet key are told whom to expect.";
+const DRAINED: &str = "Lead its clients elsewhere now. Gateways with the same fleet key, if there are any, are told whom to expect.";
 
 #[derive(Subcommand)]
 pub(super) enum GatewayVerb {
