@@ -45,7 +45,7 @@ enum Verb {
         cargo run --release -p tacit-benches -- pair target/release/tacit ./tacit-before\n  \
         cargo build --release -p tacit --features unsealed && mv target/release/tacit ./tacit-unsealed\n  \
         cargo run --release -p tacit-benches -- pair ./tacit-unsealed\n  \
-        cargo run --release -p tacit-benches -- pair target/release/tacit --tuned 'tc qdisc replace dev uplink root fq'")]
+        cargo run --release -p tacit-benches -- pair target/release/tacit --tuned 'ethtool -K uplink gro on'")]
     Pair(pair::Options),
     /// Measures how many changes of sessions are written, and how fast a device is found, on SQLite and PostgreSQL.
     ///
