@@ -202,6 +202,11 @@ impl Totals {
                     gateway.store_state.away_since().is_none().into(),
                 ),
                 (
+                    "handshakes_waiting",
+                    "Handshake messages that the forwarder has not looked at yet",
+                    forwarder.handshakes_waiting(),
+                ),
+                (
                     "session_changes_waiting",
                     "Begins and ends of sessions that the store has not taken yet",
                     gateway.store_state.waiting() as u64,

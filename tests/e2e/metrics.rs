@@ -88,6 +88,7 @@ fn metrics_have_totals_and_no_label_that_tells_people_apart() {
     assert!(metrics.starts_with("HTTP/1.1 200 OK\r\n"), "{metrics}");
     assert!(metrics.contains("application/openmetrics-text"), "{metrics}");
     assert!(metrics.contains("\ntacit_handshakes_total 1\n"), "{metrics}");
+    assert!(metrics.contains("\ntacit_handshakes_waiting 0\n"), "{metrics}");
     assert!(metrics.contains("tacit_drops_total{reason=\"malformed\"} 0"), "{metrics}");
     assert_eq!(labels(&metrics), BTreeSet::from(["commit", "reason", "version"]));
 }

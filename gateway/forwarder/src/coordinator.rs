@@ -195,7 +195,7 @@ impl<'a> Coordinator<'a> {
             PollFd::from_borrowed_fd(self.link.socket(), link_events),
             PollFd::from_borrowed_fd(self.state.inbox.wake(), PollFlags::IN),
         ];
-        let busy = self.state.inbox.has_handshakes();
+        let busy = self.state.inbox.waiting() > 0;
         let timeout = if busy { Timespec { tv_sec: 0, tv_nsec: 0 } } else { TICK_TIMESPEC };
         let _ = poll(&mut fds, Some(&timeout));
         self.state.inbox.hush();
@@ -369,7 +369,11 @@ impl<'a> Coordinator<'a> {
     }
 
     fn totals(&self) -> Totals {
-        let mut totals = Totals { sessions: self.sessions, ..Totals::default() };
+        let mut totals = Totals {
+            sessions: self.sessions,
+            handshakes_waiting: self.state.inbox.waiting() as u64,
+            ..Totals::default()
+        };
         self.state.counters.iter().for_each(|counters| counters.add_to(&mut totals));
         totals
     }

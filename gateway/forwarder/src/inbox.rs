@@ -112,10 +112,10 @@ impl Inbox {
         (handshakes, std::mem::take(&mut contents.news))
     }
 
-    /// Whether handshake messages are waiting.
+    /// How many handshake messages are waiting.
     #[must_use]
-    pub fn has_handshakes(&self) -> bool {
-        !self.contents.lock().handshakes.is_empty()
+    pub fn waiting(&self) -> usize {
+        self.contents.lock().handshakes.len()
     }
 
     /// Takes back what [`Self::wake`] shows.
@@ -133,5 +133,23 @@ impl Inbox {
 
     fn ring(&self) {
         let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use super::*;
+
+    #[test]
+    fn what_waits_is_counted_until_it_is_taken_and_no_more_than_has_room() {
+        let inbox = Inbox::new().expect("an eventfd");
+        let source = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let message = || HandshakeMessage::new(Kind::Initiation, source, &[0; INITIATION_LEN]);
+        let leave = |count: usize| inbox.hand_over(&mut (0..count).map(|_| message()).collect());
+        assert_eq!((leave(3), inbox.waiting()), (0, 3));
+        assert_eq!((inbox.take(2).0.len(), inbox.waiting()), (2, 1));
+        assert_eq!((leave(MAX_WAITING), inbox.waiting()), (1, MAX_WAITING));
     }
 }

@@ -69,7 +69,7 @@ drop_reasons! {
 /// How many drop reasons there are.
 pub const DROP_REASONS: usize = DropReason::ALL.len();
 
-/// Counters since the forwarder started, and the sessions now.
+/// Counters since the forwarder started, and how many sessions and waiting handshake messages there are now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Packets from devices written to the TUN device.
@@ -84,6 +84,8 @@ pub struct Totals {
     pub handshakes: u64,
     /// Sessions now.
     pub sessions: u64,
+    /// Handshake messages that wait now.
+    pub handshakes_waiting: u64,
     /// Dropped packets, by [`DropReason`].
     pub drops: [u64; DROP_REASONS],
 }

@@ -113,7 +113,8 @@ impl FromForwarder {
                     .u64(totals.outbound_packets)
                     .u64(totals.outbound_bytes)
                     .u64(totals.handshakes)
-                    .u64(totals.sessions);
+                    .u64(totals.sessions)
+                    .u64(totals.handshakes_waiting);
                 totals.drops.iter().fold(writer, |writer, drops| writer.u64(*drops)).frame
             }
             Self::Fault { file, line } => {
@@ -162,6 +163,7 @@ impl FromForwarder {
                     outbound_bytes: reader.u64(),
                     handshakes: reader.u64(),
                     sessions: reader.u64(),
+                    handshakes_waiting: reader.u64(),
                     ..Totals::default()
                 };
                 totals.drops.iter_mut().for_each(|drops| *drops = reader.u64());
@@ -312,10 +314,11 @@ mod tests {
                 device: DeviceId(device),
                 last_seen_at: UnixSeconds(at),
             }),
-            any::<[u64; 6]>().prop_map(|n| FromForwarder::Totals(Box::new(Totals {
+            any::<[u64; 5]>().prop_map(|n| FromForwarder::Totals(Box::new(Totals {
                 inbound_packets: n[0],
                 outbound_bytes: n[1],
                 sessions: n[2],
+                handshakes_waiting: n[4],
                 drops: [n[3]; crate::totals::DROP_REASONS],
                 ..Totals::default()
             }))),

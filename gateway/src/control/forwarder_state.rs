@@ -94,6 +94,11 @@ impl ForwarderState {
         self.inner.lock().now.sessions
     }
 
+    /// Handshake messages that wait now.
+    pub(crate) fn handshakes_waiting(&self) -> u64 {
+        self.inner.lock().now.handshakes_waiting
+    }
+
     /// Which process the forwarder is.
     pub(crate) fn status(&self) -> ForwarderStatus {
         let inner = self.inner.lock();
@@ -123,7 +128,7 @@ impl ForwarderState {
     }
 }
 
-/// Adds the counters of two forwarders; the sessions are those of `now`.
+/// Adds the counters of two forwarders; what there is at a time is that of `now`.
 fn sum(before: &Totals, now: &Totals) -> Totals {
     let mut sum = now.clone();
     let counters = [
@@ -145,7 +150,9 @@ mod tests {
     use super::*;
 
     fn totals(inbound_packets: u64, malformed: u64) -> Totals {
-        let mut totals = Totals { inbound_packets, sessions: 3, ..Totals::default() };
+        let (sessions, handshakes_waiting) = (3, 5);
+        let mut totals =
+            Totals { inbound_packets, sessions, handshakes_waiting, ..Totals::default() };
         totals.drops[DropReason::Malformed as usize] = malformed;
         totals
     }
@@ -155,8 +162,9 @@ mod tests {
         let state = ForwarderState::new(UnixSeconds(0), 3);
         state.started(Some(1), UnixSeconds(1));
         state.counted(totals(10, 2));
+        assert_eq!((state.sessions(), state.handshakes_waiting()), (3, 5));
         state.died();
-        assert_eq!(state.sessions(), 0);
+        assert_eq!((state.sessions(), state.handshakes_waiting()), (0, 0));
         assert_eq!(state.status().pid, None);
         assert_eq!(state.restarted(Some(2), UnixSeconds(2)), 1);
         state.counted(totals(5, 1));
