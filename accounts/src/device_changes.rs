@@ -5,7 +5,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use sqlx::{AnyConnection, postgres::PgListener};
+use sqlx::{AnyConnection, any::AnyExecutor, postgres::PgListener};
 use tacit_messages::{DeviceId, UnixSeconds};
 use tokio::time::{sleep, timeout};
 
@@ -87,13 +87,21 @@ impl Write {
     /// Has all gateways look at once for what was changed, once this change is committed.
     pub(crate) async fn have_gateways_look(&mut self) -> Result<(), StoreError> {
         if self.tells() {
-            sqlx::query("SELECT CAST(pg_notify($1, '') AS TEXT)")
-                .bind(CHANNEL)
-                .execute(self.connection())
-                .await?;
+            notify(self.connection(), CHANNEL, "").await?;
         }
         Ok(())
     }
+}
+
+/// Has the server tell whoever listens.
+pub(crate) async fn notify(
+    database: impl AnyExecutor<'_>,
+    channel: &'static str,
+    payload: &str,
+) -> Result<(), StoreError> {
+    let told = sqlx::query("SELECT CAST(pg_notify($1, $2) AS TEXT)");
+    told.bind(channel).bind(payload.to_owned()).execute(database).await?;
+    Ok(())
 }
 
 /// Waits for changes of devices, and for devices that are handed over.

@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 use crate::{
     Store, StoreError,
     database::postgres::MOVING_CHANNEL,
+    device_changes::notify,
     devices::{id_column, read_id, read_public_key},
     times::time_column,
 };
@@ -90,12 +91,8 @@ impl Store {
         plain.extend(now.0.to_be_bytes());
         plain.extend(devices.iter().take(MOST_AT_ONCE).flat_map(|device| device.to_bytes()));
         let sealed = self.keys().current().seal(place(self.gateway), &plain);
-        sqlx::query("SELECT CAST(pg_notify($1, $2) AS TEXT)")
-            .bind(MOVING_CHANNEL)
-            .bind(format!("{} {}", self.gateway, STANDARD_NO_PAD.encode(sealed)))
-            .execute(self.reader())
-            .await?;
-        Ok(())
+        let payload = format!("{} {}", self.gateway, STANDARD_NO_PAD.encode(sealed));
+        notify(self.reader(), MOVING_CHANNEL, &payload).await
     }
 
     /// The devices that another gateway with the key `fleet_key` hands over, none if it is this one or has another key. They

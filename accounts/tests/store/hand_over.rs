@@ -14,6 +14,13 @@ fn moving(device: u64) -> MovingDevice {
     MovingDevice { device: DeviceId(device), receiver_index, silent_seconds: 7 }
 }
 
+/// Two gateways that share the store.
+async fn gateways(fixture: &Fixture) -> [Store; 2] {
+    let (own, _) = fixture.store.clone().for_gateway("own", "2", NOW).await.unwrap();
+    let (other, _) = fixture.store.clone().for_gateway("other", "3", NOW).await.unwrap();
+    [own, other]
+}
+
 fn key() -> PublicKey {
     PrivateKey::generate().public_key()
 }
@@ -43,8 +50,7 @@ async fn heard(from: &Store, to: &Store, devices: &[MovingDevice], key: PublicKe
 #[tokio::test]
 async fn devices_are_handed_over_to_other_gateways_of_the_key_alone() {
     let fixture = Fixture::new().await;
-    let (other, _) = fixture.store.clone().for_gateway("other", "2", NOW).await.unwrap();
-    let (own, _) = fixture.store.clone().for_gateway("own", "3", NOW).await.unwrap();
+    let [own, other] = gateways(&fixture).await;
     let fleet = key();
     let devices: Vec<_> = (0..MOST_AT_ONCE as u64).map(moving).collect();
     let hand_over = heard(&own, &other, &devices, fleet).await;
@@ -56,8 +62,7 @@ async fn devices_are_handed_over_to_other_gateways_of_the_key_alone() {
 #[tokio::test]
 async fn what_was_handed_over_grows_old_on_the_way_and_is_worth_nothing_later() {
     let fixture = Fixture::new().await;
-    let (other, _) = fixture.store.clone().for_gateway("other", "2", NOW).await.unwrap();
-    let (own, _) = fixture.store.clone().for_gateway("own", "3", NOW).await.unwrap();
+    let [own, other] = gateways(&fixture).await;
     let fleet = key();
     let hand_over = heard(&own, &other, &[moving(1)], fleet).await;
     let silence_at = |seconds: u64| -> Vec<u8> {
@@ -91,8 +96,7 @@ async fn rows(fixture: &Fixture) -> Vec<String> {
 #[tokio::test]
 async fn devices_that_are_handed_over_are_sealed_and_in_no_table() {
     let fixture = Fixture::new().await;
-    let (other, _) = fixture.store.clone().for_gateway("other", "2", NOW).await.unwrap();
-    let (own, _) = fixture.store.clone().for_gateway("own", "3", NOW).await.unwrap();
+    let [own, other] = gateways(&fixture).await;
     let before = rows(&fixture).await;
     assert!(!before.is_empty());
     let fleet = key();

@@ -32,13 +32,11 @@ pub(super) fn start(store: Store, state: Arc<StoreState>) -> JoinHandle<()> {
                 Ok(Ok(())) => {
                     state.took(Instant::now().since(began));
                     state.answered(Use::Writing);
-                    match timeout(PATIENCE, look(&store, !has_looked, now)).await {
-                        Ok(Ok(rows)) => {
-                            has_looked = true;
-                            if rows > 0 {
-                                log::sessions_of_the_dead_closed(rows);
-                            }
-                        }
+                    let looked = timeout(PATIENCE, look(&store, !has_looked, now)).await;
+                    has_looked |= matches!(looked, Ok(Ok(_)));
+                    match looked {
+                        Ok(Ok(0)) => {}
+                        Ok(Ok(rows)) => log::sessions_of_the_dead_closed(rows),
                         Ok(Err(error)) => log::alive_not_written(&error),
                         Err(_) => state.hangs(Use::Writing),
                     }

@@ -30,7 +30,7 @@ pub(crate) fn keep_sessions(settings: &Settings) -> Duration {
     DAY * settings.keep_sessions
 }
 
-/// Purges when it is due, and what waits in this gateway's data directory each day.
+/// Purges when it is due, and at each look what waits in this gateway's data directory.
 pub(crate) fn start(store: Store, settings: Arc<LiveSettings>) -> JoinHandle<()> {
     tokio::spawn(async move {
         let mut looks = interval(BETWEEN_LOOKS);

@@ -183,7 +183,7 @@ impl Measuring {
         for (column, of_thousand) in PARTS {
             self.report.note(column, what, "µs", times.micros(of_thousand));
         }
-        self.report.note(RATE, what, "µs", times.per_second() * done as f64);
+        self.report.note(MEDIAN, what, RATE, times.per_second() * done as f64);
     }
 
     async fn look_ups(&mut self) -> Result<()> {
