@@ -30,7 +30,8 @@ const CONSENTS: &str = "SELECT id, recipient, given_at, withdrawn_at FROM consen
      WHERE account_id = $1 ORDER BY id";
 
 impl Store {
-    /// Records that the customer agrees to a disclosure to `recipient`, and returns the consent's number.
+    /// Records that the customer agrees to a disclosure to `recipient`, and returns the consent's number: that of the one
+    /// which holds already, if there is one, so that a form sent twice leaves nothing to withdraw twice.
     ///
     /// # Errors
     /// [`StoreError::NoSuchAccount`]
@@ -42,6 +43,11 @@ impl Store {
     ) -> Result<i64, StoreError> {
         let mut write = self.write().await?;
         hold_account(&mut write, account).await?;
+        let key = self.keys();
+        let held = held_for(&mut write, &key, account, recipient).await?;
+        if let Some(consent) = held.first() {
+            return Ok(*consent);
+        }
         // The recipient is sealed for its row, whose number is known only once there is one.
         let id: i64 = sqlx::query_scalar(
             "INSERT INTO consents (account_id, recipient, given_at) VALUES ($1, $2, $3) RETURNING id",
@@ -51,7 +57,6 @@ impl Store {
         .bind(time_column(now))
         .fetch_one(write.connection())
         .await?;
-        let key = self.keys();
         sqlx::query("UPDATE consents SET recipient = $1 WHERE id = $2")
             .bind(CONSENT_RECIPIENT.seal_text(key.current(), id, recipient.expose()))
             .bind(id)
@@ -61,10 +66,11 @@ impl Store {
         Ok(id)
     }
 
-    /// Withdraws a consent of the account; nothing happens if it is withdrawn already.
+    /// Withdraws a consent of the account, and every other to the same recipient: afterwards none holds, whichever of them
+    /// the customer had before their eyes.
     ///
     /// # Errors
-    /// [`StoreError::NoConsent`] if the account has none of this number.
+    /// [`StoreError::NoConsent`] if the account has none of this number, or [`StoreError::NoSuchAccount`].
     pub async fn withdraw_consent(
         &self,
         account: AccountId,
@@ -72,17 +78,16 @@ impl Store {
         now: UnixSeconds,
     ) -> Result<(), StoreError> {
         let mut write = self.write().await?;
-        let withdrawn = sqlx::query(
-            "UPDATE consents SET withdrawn_at = COALESCE(withdrawn_at, $1)
-             WHERE id = $2 AND account_id = $3",
-        )
-        .bind(time_column(now))
-        .bind(consent)
-        .bind(account.0)
-        .execute(write.connection())
-        .await?;
-        if withdrawn.rows_affected() == 0 {
-            return Err(StoreError::NoConsent);
+        hold_account(&mut write, account).await?;
+        let keys = self.keys();
+        let mut consents = all(&mut write, &keys, account).await?.into_iter();
+        let named = consents.find(|given| given.id == consent).ok_or(StoreError::NoConsent)?;
+        for held in held_for(&mut write, &keys, account, &named.recipient).await? {
+            sqlx::query("UPDATE consents SET withdrawn_at = $1 WHERE id = $2")
+                .bind(time_column(now))
+                .bind(held)
+                .execute(write.connection())
+                .await?;
         }
         write.commit().await
     }
@@ -104,10 +109,30 @@ pub(crate) async fn check(
     account: AccountId,
     recipient: &Line,
 ) -> Result<(), StoreError> {
-    let rows = sqlx::query_as(CONSENTS).bind(account.0).fetch_all(write.connection()).await?;
+    let held = held_for(write, keys, account, recipient).await?;
+    if held.is_empty() { Err(StoreError::NoConsent) } else { Ok(()) }
+}
+
+/// The numbers of the account's consents to `recipient` that hold: at most one, but for what a former version took twice.
+async fn held_for(
+    write: &mut Write,
+    keys: &DataKeys,
+    account: AccountId,
+    recipient: &Line,
+) -> Result<Vec<i64>, StoreError> {
     let holds =
         |consent: &Consent| consent.withdrawn_at.is_none() && consent.recipient == *recipient;
-    if read(keys, rows)?.iter().any(holds) { Ok(()) } else { Err(StoreError::NoConsent) }
+    let consents = all(write, keys, account).await?;
+    Ok(consents.into_iter().filter(holds).map(|consent| consent.id).collect())
+}
+
+async fn all(
+    write: &mut Write,
+    keys: &DataKeys,
+    account: AccountId,
+) -> Result<Vec<Consent>, StoreError> {
+    let rows = sqlx::query_as(CONSENTS).bind(account.0).fetch_all(write.connection()).await?;
+    read(keys, rows)
 }
 
 fn read(keys: &DataKeys, rows: Vec<ConsentRow>) -> Result<Vec<Consent>, StoreError> {

@@ -70,8 +70,8 @@ pub(super) fn fill(lab: &Lab, gateway: &Gateway<'_>) {
         ("public_key", NOBODYS_KEY),
     ];
     assert_eq!(ann.submit("/devices", "/devices", &device).status, 200);
-    let consent = [("recipient", "District Court of Anytown"), ("password", PASSWORD)];
-    for _ in 0..2 {
+    for recipient in ["District Court of Anytown", "A notary of Anytown"] {
+        let consent = [("recipient", recipient), ("password", PASSWORD)];
         assert_eq!(ann.submit("/consents", "/consents", &consent).status, 303);
     }
     assert_eq!(ann.submit("/consents", "/consents/withdraw", &[("consent", "1")]).status, 303);

@@ -39,6 +39,41 @@ async fn clause_2_disclosure_needs_a_consent_that_holds() {
 }
 
 #[tokio::test]
+async fn clause_2_consent_that_was_sent_twice_is_withdrawn_at_once() {
+    let fixture = Fixture::new().await;
+    let (store, account) = (&fixture.store, fixture.account().await);
+    let request = DisclosureRequest {
+        account,
+        basis: Basis::Consent,
+        reference: line("letter of 3 May"),
+        recipient: line("a notary"),
+        secret_until: None,
+    };
+    let refused = || async {
+        let refused = store.for_staff(STAFF).disclose(&request, NOW).await;
+        assert!(matches!(refused, Err(StoreError::NoConsent)));
+    };
+    let give = |at| store.give_consent(account, &request.recipient, at);
+    let first = give(NOW).await.unwrap();
+    assert_eq!(give(later(1)).await.unwrap(), first, "it holds already");
+    store.withdraw_consent(account, first, later(2)).await.unwrap();
+    refused().await;
+
+    // By a page that is older than the consent which holds.
+    assert_ne!(give(later(3)).await.unwrap(), first, "a withdrawn one does not come back");
+    store.withdraw_consent(account, first, later(4)).await.unwrap();
+    refused().await;
+
+    // What former versions have taken twice.
+    fixture.execute("UPDATE consents SET withdrawn_at = NULL").await;
+    store.withdraw_consent(account, first, later(5)).await.unwrap();
+    refused().await;
+    let consents = store.consents(account).await.unwrap();
+    let withdrawn: Vec<_> = consents.iter().map(|consent| consent.withdrawn_at).collect();
+    assert_eq!(withdrawn, [Some(later(5)); 2]);
+}
+
+#[tokio::test]
 async fn clause_2_customer_is_told_unless_an_order_forbids_it_for_now() {
     let fixture = Fixture::new().await;
     let (store, account) = (&fixture.store, fixture.account().await);
