@@ -4,7 +4,7 @@ use std::{fs, io, path::Path, path::PathBuf};
 
 use tacit_accounts::{
     Database,
-    database::postgres::{Server, ServerError},
+    database::postgres::{self, Server, ServerError},
 };
 use tacit_keys::private_file::{self, PrivateFileError};
 
@@ -38,6 +38,14 @@ pub(crate) fn of(settings: &Settings) -> Result<Database, DatabaseError> {
         return Ok(Database::Sqlite(data_dir::store_path(&settings.data_dir)));
     };
     server(url, settings.database_password_file.as_deref()).map(Database::Postgres)
+}
+
+/// Checks that `url` names a database, without a look at any file.
+///
+/// # Errors
+/// [`DatabaseError::Address`]
+pub(crate) fn check_address(url: &str) -> Result<(), DatabaseError> {
+    Ok(postgres::check_address(url)?)
 }
 
 /// The server's database that `url` names, with the password in a file.

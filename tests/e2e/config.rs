@@ -151,16 +151,35 @@ fn wrong_settings_are_told_with_file_line_and_what_to_do() {
             "site = \"off\"\n\n\nsite-redirect = \"0.0.0.0:80\"",
             "tacit: FILE:4: `site-redirect` leads to the site, but `site` is off; remove one of the two\n",
         ),
+        (
+            "metrics = \"0.0.0.0:8443\"\nsite = \"127.0.0.1:8443\"",
+            "tacit: FILE:1: `metrics` and `site` both need TCP port 8443; give each its own\n",
+        ),
+        (
+            "\nfleet-key = \"/nonexistent\"",
+            "tacit: FILE:2: `fleet-key` is /nonexistent, and there is no such file\n",
+        ),
     ] {
         assert_eq!(refusal(toml), expected);
     }
     assert!(refusal("mtu = 1400\nlog = \n").starts_with("tacit: FILE:2: "));
+}
 
+#[test]
+fn variable_of_no_setting_starts_no_gateway() {
+    let lab = Lab::new(0);
     let unknown = BTreeMap::from([("TACIT_DEVICELIMIT".into(), "3".into())]);
-    let output = tacit(&["config", "check"], &unknown);
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{stderr}");
-    assert!(stderr.contains("TACIT_DEVICELIMIT") && stderr.contains("`device-limit`"), "{stderr}");
+    let gateway = Gateway::stopped(&lab, "gateway", &[]);
+    let run = lab.gateway.output(gateway.command().envs(&unknown));
+    let config = [["config", "check"], ["config", "show"]].map(|verb| tacit(&verb, &unknown));
+    for output in config.into_iter().chain([run]) {
+        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(
+            String::from_utf8_lossy(&output.stderr),
+            "tacit: TACIT_DEVICELIMIT: no setting has such a variable; did you mean `device-limit`?\n"
+        );
+    }
+    assert!(!gateway.socket().exists());
 }
 
 /// Writes the settings file and has it read again; returns what the log says of that.

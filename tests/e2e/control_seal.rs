@@ -238,6 +238,7 @@ fn gateway_that_is_not_root_says_so() {
     let lab = Lab::new(0);
     let gateway = Gateway::stopped(&lab, "gateway", &[]);
     let mut command = Command::new("unshare");
+    command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
     command.arg("--user").arg(gateway.command().get_program()).args(gateway.command().get_args());
     let said = refusal(&lab, &mut command);
     assert!(said.contains("root"), "{said}");

@@ -160,6 +160,7 @@ fn assert_fails(lab: &Lab, mut command: Command, words: &[&str]) {
 fn behind(gateway: &Gateway<'_>, program: &[&str]) -> Command {
     let command = gateway.command();
     let mut outer = Command::new(program[0]);
+    outer.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
     outer.args(&program[1..]).arg(command.get_program()).args(command.get_args());
     outer
 }
@@ -168,6 +169,7 @@ fn behind(gateway: &Gateway<'_>, program: &[&str]) -> Command {
 fn quiet(gateway: &Gateway<'_>, program: &[&str]) -> Command {
     let loud = behind(gateway, if program.is_empty() { &["env"] } else { program });
     let mut quiet = Command::new(loud.get_program());
+    quiet.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
     quiet.args(loud.get_args().filter(|argument| *argument != "--log" && *argument != "trace"));
     quiet
 }

@@ -173,6 +173,7 @@ fn forwarder_memory_is_locked_kept_out_of_dumps_and_never_both_writable_and_exec
 /// `tacit run` with fewer rights than root's.
 fn restricted(gateway: &Gateway<'_>, wrapper: &[&str]) -> Command {
     let mut command = Command::new(wrapper[0]);
+    command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
     command.args(&wrapper[1..]).arg(program()).args(gateway.command().get_args());
     command.stdin(Stdio::null()).stdout(Stdio::null());
     command

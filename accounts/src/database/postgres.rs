@@ -125,12 +125,18 @@ pub struct Server {
     _certificates: Option<Arc<OwnedFd>>,
 }
 
-impl FromStr for Server {
-    type Err = ServerError;
+/// What an address says.
+struct Parsed {
+    options: AnyConnectOptions,
+    address: Address,
+    ssl_mode: String,
+    certificates_path: Option<PathBuf>,
+}
 
-    fn from_str(text: &str) -> Result<Self, ServerError> {
-        let mut options: AnyConnectOptions = text.parse().map_err(|_| ServerError::Form)?;
-        let url = &mut options.database_url;
+impl Parsed {
+    fn of(text: &str) -> Result<Self, ServerError> {
+        let options: AnyConnectOptions = text.parse().map_err(|_| ServerError::Form)?;
+        let url = &options.database_url;
         let is_named = !url.username().is_empty() && url.path().len() > 1;
         if !["postgres", "postgresql"].contains(&url.scheme()) || !is_named {
             return Err(ServerError::Form);
@@ -139,11 +145,11 @@ impl FromStr for Server {
             return Err(ServerError::Password);
         }
         let port = url.port().unwrap_or(5432);
-        let (mut ssl_mode, mut ssl_root_cert) = (None, None);
+        let (mut ssl_mode, mut certificates_path) = (None, None);
         for (key, value) in url.query_pairs() {
             match &*key {
                 "sslmode" => ssl_mode = Some(value.into_owned()),
-                "sslrootcert" => ssl_root_cert = Some(PathBuf::from(value.into_owned())),
+                "sslrootcert" => certificates_path = Some(PathBuf::from(value.into_owned())),
                 _ => return Err(ServerError::Parameter),
             }
         }
@@ -156,8 +162,17 @@ impl FromStr for Server {
         if !["disable", "prefer", "require", "verify-ca", "verify-full"].contains(&&*ssl_mode) {
             return Err(ServerError::SslMode);
         }
-        let certificates = ssl_root_cert.as_deref().map(keep_certificates).transpose()?;
-        let mut pairs = url.query_pairs_mut();
+        Ok(Self { options, address, ssl_mode, certificates_path })
+    }
+}
+
+impl FromStr for Server {
+    type Err = ServerError;
+
+    fn from_str(text: &str) -> Result<Self, ServerError> {
+        let Parsed { mut options, address, ssl_mode, certificates_path } = Parsed::of(text)?;
+        let certificates = certificates_path.as_deref().map(keep_certificates).transpose()?;
+        let mut pairs = options.database_url.query_pairs_mut();
         pairs.clear();
         pairs.append_pair("sslmode", &ssl_mode).append_pair("application_name", "tacit");
         if let Some(certificates) = &certificates {
@@ -168,6 +183,14 @@ impl FromStr for Server {
         let options = options.disable_statement_logging();
         Ok(Self { options, address, _certificates: certificates.map(Arc::new) })
     }
+}
+
+/// Checks that `text` names a database, without a look at the files that it names.
+///
+/// # Errors
+/// [`ServerError`]
+pub fn check_address(text: &str) -> Result<(), ServerError> {
+    Parsed::of(text).map(drop)
 }
 
 /// The directory of a socket that stands in a host's place, as in `postgres://tacit@%2Frun%2Fpostgresql/tacit`.

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     admin::{self, client},
-    config::{Places, Settings, StoreOverrides},
+    config::{self, Places, StoreOverrides},
     control::{data_dir::DataDir, data_key},
     database,
     rfc3339::Rfc3339,
@@ -136,7 +136,7 @@ fn recipients(texts: &[String]) -> anyhow::Result<Vec<x25519::Recipient>> {
 
 pub(super) async fn restore(places: &Places, arguments: RestoreArguments) -> anyhow::Result<()> {
     let RestoreArguments { file, identity_file, passphrase_file, force, output, store } = arguments;
-    let settings = Settings::load(places, &store)?;
+    let settings = config::load(places, &store)?.settings;
     let database = database::of(&settings)?;
     let _data_dir = DataDir::take(&settings.data_dir)?;
     if let Database::Sqlite(path) = &database {

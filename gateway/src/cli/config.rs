@@ -58,7 +58,7 @@ pub(super) fn run(places: &Places, verb: &ConfigVerb) -> anyhow::Result<()> {
             })
         }
         ConfigVerb::Show(ConfigArguments { overrides, output }) => {
-            let settings = list(config::check(places, overrides)?)?;
+            let settings = list(config::load(places, overrides)?)?;
             output.print(&settings, |settings| text(settings))
         }
     }

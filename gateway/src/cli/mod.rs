@@ -53,7 +53,7 @@ use self::{
 };
 use crate::{
     admin::{Request, client},
-    config::{Overrides, Places, Settings, Sources},
+    config::{Overrides, Places, Sources},
     control, log, name_service,
     program::Program,
 };
@@ -300,7 +300,7 @@ fn causes(error: &anyhow::Error) -> String {
 }
 
 fn run_gateway(places: &Places, overrides: &Overrides) -> anyhow::Result<()> {
-    let settings = Settings::load(places, overrides)?;
+    let settings = crate::config::load(places, overrides)?.settings;
     log::start(settings.log.into());
     control::run(settings, Sources::new(places, overrides))
 }
@@ -406,7 +406,7 @@ mod tests {
 
     #[test]
     fn every_setting_is_a_flag_a_variable_and_a_key() {
-        let settings = serde_json::to_value(Settings::default()).unwrap();
+        let settings = serde_json::to_value(crate::config::Settings::default()).unwrap();
         let command = Cli::command();
         let run = command.find_subcommand("run").unwrap();
         for key in settings.as_object().unwrap().keys() {

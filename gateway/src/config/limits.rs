@@ -1,8 +1,12 @@
 //! What settings must be, each and together.
 
-use std::net::IpAddr;
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
 
 use ipnet::IpNet;
+use tacit_accounts::{PoolError, TunnelPool};
 
 use super::{
     MailTls, Settings,
@@ -10,6 +14,7 @@ use super::{
 };
 use crate::{
     control::{gateway_name, site::SiteAddresses},
+    database, host,
     metrics::MetricsAddress,
 };
 
@@ -44,7 +49,7 @@ impl Fault {
 }
 
 /// Holds settings to something.
-fn demand(
+pub(super) fn demand(
     is_so: bool,
     keys: &'static [&'static str],
     why: impl FnOnce() -> String,
@@ -52,26 +57,26 @@ fn demand(
     if is_so { Ok(()) } else { Err(Fault { keys, why: why() }) }
 }
 
+/// Takes what whoever uses the settings says of them.
+pub(super) fn heed(
+    said: Result<(), impl fmt::Display>,
+    keys: &'static [&'static str],
+) -> Result<(), Fault> {
+    said.map_err(|error| Fault { keys, why: error.to_string() })
+}
+
 impl Settings {
-    /// Checks what [`crate::host::preflight`] does not.
+    /// Checks all that needs no look at the host and its files.
     pub(super) fn check(&self) -> Result<(), Fault> {
         self.check_listen()?;
         self.check_tunnel()?;
+        self.check_database()?;
         self.check_mail()?;
         self.check_site()?;
+        self.check_ports()?;
         demand((1..=MAX_WORKERS).contains(&self.workers), &["workers"], || {
             format!("`workers` is {}, but must be 1 to {MAX_WORKERS}", self.workers)
         })?;
-        demand(
-            self.database.is_some() || self.database_password_file.is_none(),
-            &["database-password-file"],
-            || "`database-password-file` is for a `database`, and none is named".into(),
-        )?;
-        demand(
-            self.database.is_some() || !self.database_poll_only,
-            &["database-poll-only"],
-            || "`database-poll-only` is for a `database`, and none is named".into(),
-        )?;
         let is_name = self.gateway_name.as_deref().is_none_or(gateway_name::is_name);
         demand(is_name, &["gateway-name"], || {
             "`gateway-name` must be 1 to 64 letters without accents, digits, and the signs . _ - /"
@@ -94,6 +99,19 @@ impl Settings {
         })?;
         demand(self.listen.iter().all(|listen| listen.port() != 0), &["listen"], || {
             "`listen` has port 0; clients must know the port, so name one".into()
+        })?;
+        heed(host::check_listen(&self.listen), &["listen"])
+    }
+
+    fn check_database(&self) -> Result<(), Fault> {
+        if let Some(url) = &self.database {
+            return heed(database::check_address(url), &["database"]);
+        }
+        demand(self.database_password_file.is_none(), &["database-password-file"], || {
+            "`database-password-file` is for a `database`, and none is named".into()
+        })?;
+        demand(!self.database_poll_only, &["database-poll-only"], || {
+            "`database-poll-only` is for a `database`, and none is named".into()
         })
     }
 
@@ -140,22 +158,44 @@ impl Settings {
             &["site-certificate", "site-key"],
             || "`site-certificate` and `site-key` go together; set both or neither".into(),
         )?;
-        demand(
-            self.site != Some(SiteAddresses::Off) || self.site_redirect.is_none(),
-            &["site-redirect"],
-            || "`site-redirect` leads to the site, but `site` is off; remove one of the two".into(),
-        )?;
-        let list = |addresses: &Option<SiteAddresses>| {
-            addresses.as_ref().map(SiteAddresses::list).unwrap_or_default().to_vec()
-        };
-        let (site, redirect) = (list(&self.site), list(&self.site_redirect));
-        demand(!redirect.iter().any(|address| site.contains(address)), &["site-redirect"], || {
-            "`site-redirect` and `site` have the same address; give each its own port".into()
-        })?;
-        let Some(MetricsAddress::At(metrics)) = self.metrics else { return Ok(()) };
-        demand(!site.contains(&metrics) && !redirect.contains(&metrics), &["metrics"], || {
-            "`metrics` and the site have the same address; give each its own port".into()
+        let leads_somewhere =
+            self.site != Some(SiteAddresses::Off) || list(&self.site_redirect).is_empty();
+        demand(leads_somewhere, &["site-redirect"], || {
+            "`site-redirect` leads to the site, but `site` is off; remove one of the two".into()
         })
+    }
+
+    /// Checks that no two of the TCP addresses need the same port.
+    fn check_ports(&self) -> Result<(), Fault> {
+        let mut metrics = Vec::new();
+        if let Some(MetricsAddress::At(address)) = self.metrics {
+            metrics.push(address);
+            // Other than those of the site, its socket takes IPv4 too then.
+            if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
+                metrics.push((Ipv4Addr::UNSPECIFIED, address.port()).into());
+            }
+        }
+        let named: [(&'static [&'static str], &[SocketAddr]); 3] = [
+            (&["site"], list(&self.site)),
+            (&["site-redirect"], list(&self.site_redirect)),
+            (&["metrics"], &metrics),
+        ];
+        let mut before: Vec<(&str, SocketAddr)> = Vec::new();
+        for (keys, addresses) in named {
+            for address in addresses {
+                let port = address.port();
+                let taken = before.iter().find(|(_, other)| meet(*address, *other));
+                demand(taken.is_none(), keys, || match taken {
+                    Some((key, _)) if *key != keys[0] => format!(
+                        "`{}` and `{key}` both need TCP port {port}; give each its own",
+                        keys[0]
+                    ),
+                    _ => format!("`{}` needs TCP port {port} twice; name it once", keys[0]),
+                })?;
+                before.push((keys[0], *address));
+            }
+        }
+        Ok(())
     }
 
     fn check_tunnel(&self) -> Result<(), Fault> {
@@ -169,8 +209,37 @@ impl Settings {
                 format!("`{}` is {net}, which is not a network; write {}", keys[0], net.trunc())
             })?;
         }
+        self.check_room()?;
+        heed(host::check_interface(&self.interface), &["interface"])?;
+        heed(host::check_mtu(self.mtu), &["mtu"])?;
         demand(self.mtu <= MAX_MTU, &["mtu"], || {
             format!("`mtu` is {}, but must be at most {MAX_MTU}", self.mtu)
         })
     }
+
+    /// Checks that there are addresses for devices.
+    fn check_room(&self) -> Result<(), Fault> {
+        let other = TunnelPool::default();
+        let v4 = self.tunnel_v4.unwrap_or(other.v4());
+        let pool = TunnelPool::new(v4, self.tunnel_v6.unwrap_or(other.v6()));
+        let keys: &[_] = match pool {
+            Err(PoolError::SmallV6 | PoolError::HostBitsV6) => &["tunnel-v6"],
+            _ => &["tunnel-v4"],
+        };
+        heed(pool.map(drop), keys)
+    }
+}
+
+fn list(addresses: &Option<SiteAddresses>) -> &[SocketAddr] {
+    addresses.as_ref().map(SiteAddresses::list).unwrap_or_default()
+}
+
+/// Whether only one of two sockets can listen: at one address, or at one port of a family of which one wants all addresses.
+/// Port 0 is a free one each time.
+fn meet(one: SocketAddr, other: SocketAddr) -> bool {
+    let is_one_family = one.is_ipv4() == other.is_ipv4();
+    let takes_all = one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() == other.port()
+        && one.port() != 0
+        && (one.ip() == other.ip() || (is_one_family && takes_all))
 }

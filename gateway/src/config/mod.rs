@@ -3,6 +3,7 @@
 mod check;
 mod choices;
 mod explain;
+mod files;
 mod limits;
 mod lines;
 mod live;
@@ -12,7 +13,7 @@ mod places;
 mod settings;
 
 pub(crate) use self::{
-    check::check,
+    check::{check, load},
     choices::{LogLevel, MailTls},
     live::{Changes, LiveSettings, Sources},
     origin::Origin,

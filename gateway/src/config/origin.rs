@@ -70,19 +70,19 @@ fn variable(key: &str) -> String {
 /// What the names of all variables begin with.
 const PREFIX: &str = "TACIT_";
 
-/// Checks that every variable that is meant for Tacit is a setting's, the file's own among them.
+/// Checks that every variable that is meant for Tacit is a setting's, or another that it knows.
 ///
 /// # Errors
 /// One line about the first that is not.
 pub(super) fn check_variables(
-    names: impl IntoIterator<Item = String>,
+    variables: impl IntoIterator<Item = (String, String)>,
     known: &[&str],
 ) -> anyhow::Result<()> {
-    for name in names {
+    for (name, value) in variables {
         let Some(key) = name.strip_prefix(PREFIX) else { continue };
         let is_known = known.iter().any(|known| variable(known) == name);
         ensure!(
-            is_known || name == FILE_VARIABLE,
+            is_known || OTHERS.contains(&name.as_str()) || is_of_a_service(key, &value),
             "{name}: no setting has such a variable; {}",
             suggestion(key, known)
         );
@@ -90,8 +90,27 @@ pub(super) fn check_variables(
     Ok(())
 }
 
-/// Names the settings file.
-const FILE_VARIABLE: &str = "TACIT_CONFIG";
+/// Variables of no setting: which file has the settings, which commit a build is of, and what builds for tests obey.
+const OTHERS: &[&str] = &[
+    "TACIT_CONFIG",
+    "TACIT_COMMIT",
+    #[cfg(feature = "misbehave")]
+    "TACIT_MISBEHAVE",
+    #[cfg(feature = "leaky")]
+    "TACIT_LEAK",
+    #[cfg(feature = "unsealed")]
+    "TACIT_UNSEALED",
+];
+
+/// Whether Kubernetes gives a variable of this name to all containers beside a service whose name begins with `tacit`, as
+/// it does with `TACIT_SERVICE_HOST` and `TACIT_PORT_51820_UDP_ADDR`.
+fn is_of_a_service(name: &str, value: &str) -> bool {
+    let is_number = |text: &str| text.starts_with(|letter: char| letter.is_ascii_digit());
+    (name.ends_with("PORT") && value.contains("://"))
+        || name.contains("SERVICE_HOST")
+        || name.contains("SERVICE_PORT")
+        || name.split("PORT_").skip(1).any(is_number)
+}
 
 #[cfg(test)]
 mod tests {
@@ -99,10 +118,22 @@ mod tests {
 
     #[test]
     fn variable_of_no_setting_is_told() {
-        let check = |name: &str| check_variables([name.to_owned()], &["mtu", "data-dir"]);
-        for name in ["TACIT_MTU", "TACIT_DATA_DIR", "TACIT_CONFIG", "PATH"] {
+        let check = |name: &str| {
+            let value = if name.ends_with("PORT") { "tcp://10.96.0.7:51820" } else { "10.96.0.7" };
+            check_variables([(name.to_owned(), value.to_owned())], &["mtu", "data-dir"])
+        };
+        let known = ["TACIT_MTU", "TACIT_DATA_DIR", "TACIT_CONFIG", "PATH"];
+        let of_services = [
+            "TACIT_SERVICE_HOST",
+            "TACIT_DB_SERVICE_PORT_METRICS",
+            "TACIT_PORT",
+            "TACIT_PORT_51820_UDP_ADDR",
+        ];
+        for name in known.into_iter().chain(of_services) {
             assert!(check(name).is_ok(), "{name}");
         }
+        let port = ("TACIT_LISTEN_PORT".to_owned(), "443".to_owned());
+        assert!(check_variables([port], &["listen"]).is_err());
         let refusal = check("TACIT_DATADIR").unwrap_err().to_string();
         let expected = "TACIT_DATADIR: no setting has such a variable; did you mean `data-dir`?";
         assert_eq!(refusal, expected);

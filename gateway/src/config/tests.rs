@@ -99,11 +99,40 @@ fn refusals_are_one_line() {
         "site-redirect = \"127.0.0.1:80\"\nsite = \"off\"",
         "site-redirect = \"127.0.0.1:80\"\nsite = \"127.0.0.1:80\"",
         "metrics = \"127.0.0.1:80\"\nsite = \"127.0.0.1:80\"",
+        "metrics = \"0.0.0.0:8443\"\nsite = \"127.0.0.1:8443\"",
+        "metrics = \"[::]:8443\"\nsite = \"0.0.0.0:8443\"",
+        "site = \"0.0.0.0:443,127.0.0.1:443\"",
+        "site-redirect = \"[::1]:443\"\nsite = \"[::]:443\"",
+        "mtu = 100",
+        "listen = [\"0.0.0.0:1\", \"127.0.0.1:2\"]",
+        "interface = \"averyveryverylongname\"",
+        "interface = \"a/b\"",
+        "tunnel-v4 = \"10.66.0.0/31\"",
+        "tunnel-v6 = \"fd00::/127\"",
+        "database = \"mysql://x\"",
+        "database = \"postgres://u:pw@h/x\"",
+        "database = \"postgres://u@h/x?sslmode=maybe\"",
     ];
     for toml in broken {
         let refusal = refusal(&format!("dns = []\n{toml}"));
         let is_placed = ["FILE:2: ", "FILE:3: "].iter().any(|place| refusal.starts_with(place));
         assert!(!refusal.contains('\n') && is_placed, "{refusal}");
+    }
+}
+
+#[test]
+fn addresses_that_can_be_together_are_not_refused() {
+    for good in [
+        "site = \"0.0.0.0:443,[::]:443\"\nsite-redirect = \"0.0.0.0:80,[::]:80\"",
+        "site = \"127.0.0.1:443,192.0.2.1:443\"\nmetrics = \"192.0.2.2:443\"",
+        "site = \"0.0.0.0:443\"\nmetrics = \"[::1]:443\"",
+        "site = \"off\"\nsite-redirect = \"off\"",
+        "listen = [\"0.0.0.0:443\", \"[::]:443\"]\nsite = \"0.0.0.0:443\"",
+        "database = \"postgres://u@h/x?sslrootcert=/not/looked/at\"",
+    ] {
+        let (places, _file) = places(good);
+        let loaded = Settings::load(&places, &Overrides::default());
+        assert!(loaded.is_ok(), "{good}: {loaded:?}");
     }
 }
 

@@ -31,7 +31,7 @@ pub(crate) enum HostError {
         source: io::Error,
     },
     /// The name is no interface name.
-    #[error("--interface must be 1 to 15 of the characters a-z, A-Z, 0-9, `_`, `-` and `.`")]
+    #[error("`interface` must be 1 to 15 of the characters a-z, A-Z, 0-9, `_`, `-` and `.`")]
     InterfaceName,
     /// Somebody else has an interface of this name.
     #[error(
@@ -39,7 +39,7 @@ pub(crate) enum HostError {
     )]
     InterfaceExists(String),
     /// The MTU does not carry IPv6.
-    #[error("--mtu {mtu} is too small: IPv6 needs at least {min}")]
+    #[error("`mtu` is {mtu}, but IPv6 needs at least {min}")]
     MtuTooSmall {
         /// Asked for, in bytes.
         mtu: u16,
@@ -61,7 +61,7 @@ pub(crate) enum HostError {
         flag: &'static str,
     },
     /// More than one listening address of a family.
-    #[error("--listen takes one IPv4 and one IPv6 address: use 0.0.0.0 and [::] to listen on all")]
+    #[error("`listen` takes one IPv4 and one IPv6 address; use 0.0.0.0 and [::] to listen on all")]
     ListensTwice,
     /// Another socket has the UDP port.
     #[error("UDP port {} of {} is taken: stop what listens there, or choose another with --listen", .0.port(), .0.ip())]

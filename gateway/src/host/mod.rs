@@ -28,7 +28,9 @@ use rustix::thread::{CapabilitySet, capabilities};
 pub(crate) use error::HostError;
 pub(crate) use firewall::{firewall_fingerprint, table_name as firewall_table};
 pub(crate) use links::check_networks_are_free;
-pub(crate) use settings::{HostSettings, Protocol, ServedPort};
+pub(crate) use settings::{
+    HostSettings, Protocol, ServedPort, check_interface, check_listen, check_mtu,
+};
 pub(crate) use tun::blank_devices as blank_tun_devices;
 
 use firewall::Firewall;

@@ -65,25 +65,50 @@ impl HostSettings {
     /// Checks what needs no look at the host.
     ///
     /// # Errors
-    /// An interface name that Linux or nftables would not take, an MTU too small for IPv6, two listening addresses
-    /// of one family.
+    /// What [`check_interface`], [`check_mtu`] or [`check_listen`] says.
     pub(super) fn check(&self) -> Result<(), HostError> {
-        let name = self.interface.as_bytes();
-        let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-.".contains(byte);
-        let is_dots = name.iter().all(|byte| *byte == b'.');
-        if is_dots || name.len() > INTERFACE_NAME_MAX || !name.iter().all(is_plain) {
-            return Err(HostError::InterfaceName);
-        }
-        if self.mtu < IPV6_MIN_MTU {
-            return Err(HostError::MtuTooSmall { mtu: self.mtu, min: IPV6_MIN_MTU });
-        }
-        for is_family in [SocketAddr::is_ipv4, SocketAddr::is_ipv6] {
-            if self.listen.iter().filter(|address| is_family(address)).count() > 1 {
-                return Err(HostError::ListensTwice);
-            }
-        }
-        Ok(())
+        check_interface(&self.interface)?;
+        check_mtu(self.mtu)?;
+        check_listen(&self.listen)
     }
+}
+
+/// Checks that Linux and nftables take the name of an interface.
+///
+/// # Errors
+/// [`HostError::InterfaceName`]
+pub(crate) fn check_interface(name: &str) -> Result<(), HostError> {
+    let name = name.as_bytes();
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-.".contains(byte);
+    let is_dots = name.iter().all(|byte| *byte == b'.');
+    if is_dots || name.len() > INTERFACE_NAME_MAX || !name.iter().all(is_plain) {
+        return Err(HostError::InterfaceName);
+    }
+    Ok(())
+}
+
+/// Checks that an MTU is large enough for IPv6.
+///
+/// # Errors
+/// [`HostError::MtuTooSmall`]
+pub(crate) fn check_mtu(mtu: u16) -> Result<(), HostError> {
+    if mtu < IPV6_MIN_MTU {
+        return Err(HostError::MtuTooSmall { mtu, min: IPV6_MIN_MTU });
+    }
+    Ok(())
+}
+
+/// Checks that there is at most one listening address of a family.
+///
+/// # Errors
+/// [`HostError::ListensTwice`]
+pub(crate) fn check_listen(listen: &[SocketAddr]) -> Result<(), HostError> {
+    for is_family in [SocketAddr::is_ipv4, SocketAddr::is_ipv6] {
+        if listen.iter().filter(|address| is_family(address)).count() > 1 {
+            return Err(HostError::ListensTwice);
+        }
+    }
+    Ok(())
 }
 
 /// A port of the gateway's tunnel addresses that devices may reach, written `udp/53`.

@@ -163,13 +163,13 @@ fn settings_that_cannot_work_are_named() {
         let good = settings(directory, "data");
         for name in ["", ".", "a-name-too-long0", "with space", "a/b", "tacit%d"] {
             let line = refusal(&HostSettings { interface: name.into(), ..good.clone() }).await;
-            assert!(line.contains("--interface"), "{line}");
+            assert!(line.contains("`interface`"), "{line}");
         }
         let line = refusal(&HostSettings { mtu: 1279, ..good.clone() }).await;
-        assert!(line.contains("--mtu 1279") && line.contains("1280"), "{line}");
+        assert!(line.contains("`mtu` is 1279") && line.contains("1280"), "{line}");
         let twice = vec![address("198.51.100.1:1"), address("198.51.100.2:1")];
         let line = refusal(&HostSettings { listen: twice, ..good.clone() }).await;
-        assert!(line.contains("--listen"), "{line}");
+        assert!(line.contains("`listen`"), "{line}");
         let absent = vec![address("198.51.100.1:51820")];
         let line = refusal(&HostSettings { listen: absent, ..good.clone() }).await;
         assert!(line.contains("cannot listen on UDP 198.51.100.1:51820"), "{line}");
