@@ -35,6 +35,30 @@ fn fresh_root(dir: &Path) -> PathBuf {
     root
 }
 
+/// The number of a group there.
+fn group(root: &Path, name: &str) -> u32 {
+    let groups = fs::read_to_string(root.join("etc/group")).unwrap();
+    let group = groups.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    group
+        .and_then(|rest| rest.split(':').nth(1)?.parse().ok())
+        .unwrap_or_else(|| panic!("{groups}"))
+}
+
+/// The lines of a section of the unit.
+fn section(name: &str) -> Vec<String> {
+    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/tacit.service");
+    let unit = fs::read_to_string(unit).unwrap();
+    let lines = unit.lines().skip_while(|line| *line != format!("[{name}]")).skip(1);
+    lines.take_while(|line| !line.starts_with('[')).map(str::to_owned).collect()
+}
+
+#[test]
+fn service_is_started_again_for_as_long_as_its_database_is_away() {
+    let has = |name, line: &str| section(name).iter().any(|other| other == line);
+    assert!(has("Unit", "StartLimitIntervalSec=0"), "systemd gives up after a few starts");
+    assert!(has("Service", "Restart=on-failure") && has("Service", "RestartSec=2"));
+}
+
 #[test]
 fn service_is_installed_in_a_fresh_root_and_taken_away_without_its_data() {
     let dir = tempfile::tempdir().unwrap();
@@ -53,7 +77,8 @@ fn service_is_installed_in_a_fresh_root_and_taken_away_without_its_data() {
     let users = fs::read_to_string(root.join("etc/passwd")).unwrap();
     assert!(users.lines().any(|line| line.starts_with("tacit:")), "{users}");
     let settings = fs::metadata(root.join("etc/tacit/tacit.toml")).unwrap();
-    assert_eq!((settings.mode() & 0o777, settings.uid()), (0o640, 0));
+    let owners = (settings.uid(), settings.gid());
+    assert_eq!((settings.mode() & 0o777, owners), (0o640, (0, group(&root, "tacit"))));
 
     let verified = succeeds(Command::new("chroot").arg(&root).args([
         "systemd-analyze",
