@@ -26,18 +26,32 @@
     save.href = URL.createObjectURL(new Blob([config], { type: "application/octet-stream" }));
     // What the apps take as the name of a tunnel.
     save.download = (name.replace(/[^a-zA-Z0-9_=+.-]+/g, "-").slice(0, 15) || "tacit") + ".conf";
-    byId("copy").onclick = () => navigator.clipboard.writeText(config);
+    byId("copy").onclick = () => copy(config);
     byId("qr").replaceChildren(tacitQr.svg(config));
     byId("made").hidden = false;
     for (const part of [byId("none"), byId("add"), form]) if (part) part.hidden = true;
     byId("made-title").focus();
   }
 
+  async function copy(config) {
+    const copied = byId("copied");
+    // Said anew each time, also to those who hear it.
+    copied.textContent = "";
+    try {
+      await navigator.clipboard.writeText(config);
+      copied.textContent = copied.dataset.done;
+    } catch {
+      copied.textContent = copied.dataset.failed;
+    }
+  }
+
   async function add() {
-    byId("trouble").hidden = true;
     const name = byId("name");
-    if (!name.reportValidity()) return;
     const button = byId("make-keys");
+    // One at a time, whether by the button or by Enter.
+    if (button.disabled) return;
+    byId("trouble").hidden = true;
+    if (!name.reportValidity()) return;
     button.disabled = true;
     try {
       const keys = await makeKeys();
@@ -66,13 +80,14 @@
   canMakeKeys().then((can) => {
     if (!can) return;
     byId("make").hidden = false;
-    byId("paste").open = false;
+    // A key that was refused stays in sight.
+    byId("paste").open = byId("public-key").value !== "";
     byId("make-keys").addEventListener("click", add);
     // Enter in the field with the name does what the button beside it does.
     byId("name").addEventListener("keydown", (event) => {
       if (event.key !== "Enter" || byId("paste").open) return;
       event.preventDefault();
-      add();
+      if (!event.repeat) add();
     });
   });
 })();

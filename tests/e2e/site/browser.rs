@@ -235,6 +235,55 @@ fn read_qr(picture: &Path) -> String {
     grids.first().expect("a QR code in the picture").decode().unwrap().1
 }
 
+/// Counts what the page sends from now on.
+const COUNT_SENT: &str = "
+window.sent = 0;
+const real = window.fetch;
+window.fetch = (...what) => { window.sent += 1; return real(...what); };";
+
+/// Presses Enter in the field with the name as often as somebody who is in a hurry, or leaves it down.
+const HURRY: &str = "
+const press = (repeat) => document.querySelector('#name').dispatchEvent(
+    new KeyboardEvent('keydown', { key: 'Enter', repeat, bubbles: true, cancelable: true }));
+for (const repeat of [false, false, true]) press(repeat);";
+
+#[test]
+fn keys_are_made_once_however_often_enter_is_pressed_and_copying_says_how_it_went() {
+    let lab = Lab::new(0);
+    let (gateway, _server) = start(&lab, &[]);
+    super::customer(&lab, &gateway, EMAIL);
+    let browser = Browser::open(&lab.gateway, &lab.dir().join("profile"));
+    let url = format!("https://{}", tacit_tests::visitor::SITE);
+    log_in(&browser, &url);
+    browser.go(&format!("{url}/devices"));
+    browser.wait_for_text("Make keys in this browser");
+    browser.run(COUNT_SENT);
+    browser.fill("#name", "phone");
+    browser.run(HURRY);
+    browser.wait_for_text("Your config");
+    assert_eq!(browser.run("return window.sent"), 1);
+
+    browser.press("#copy");
+    browser.wait_for_text("Copied.");
+    browser.run(
+        "navigator.clipboard.writeText = () => Promise.reject(new DOMException('not allowed'));",
+    );
+    browser.press("#copy");
+    browser.wait_for_text("Mark the text below");
+
+    // A key that is refused stays in sight.
+    browser.go(&format!("{url}/devices"));
+    browser.wait_for_text("Make keys in this browser");
+    browser.run("document.querySelector('#paste').open = true");
+    browser.fill("#add-device #name", "phone");
+    browser.fill("#public-key", super::NOBODYS_KEY);
+    browser.press("#paste button");
+    browser.wait_for_text("a device of this name already");
+    browser.wait_for_text("Make keys in this browser");
+    let shown = "const key = document.querySelector('#public-key'); return key.checkVisibility() && key.value";
+    assert_eq!(browser.run(shown), super::NOBODYS_KEY);
+}
+
 #[test]
 fn what_is_wrong_with_a_page_is_found() {
     let lab = Lab::new(0);

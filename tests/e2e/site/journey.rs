@@ -9,7 +9,7 @@ use tacit_tests::{
 };
 use x25519_dalek::{PublicKey, StaticSecret};
 
-use super::{EMAIL, PASSWORD, customer, letter, link, logged_in, start, visitor};
+use super::{EMAIL, NOBODYS_KEY, PASSWORD, customer, letter, link, logged_in, start, visitor};
 
 /// Registers and follows the letter's link.
 fn register(visitor: &mut Visitor<'_>, server: &tacit_tests::MailServer<'_>) {
@@ -134,8 +134,70 @@ fn customer_changes_address_password_and_devices() {
     let answer = ann.submit("/devices", "/devices/rename", &rename);
     assert_eq!(answer.header("location"), Some("/devices?done=name"), "{}", answer.body);
     assert_eq!(gateway.json(&["device", "list", OTHER])[0]["name"], "tablet");
-    ann.submit("/devices", "/devices/remove", &[("device", &number)]);
+    // Sent twice, or once more from a page of before.
+    for _ in 0..2 {
+        let answer = ann.submit("/devices", "/devices/remove", &[("device", &number)]);
+        assert_eq!(answer.header("location"), Some("/devices?done=device"), "{}", answer.body);
+    }
     assert_eq!(gateway.json(&["device", "list", OTHER]), serde_json::json!([]));
+    let answer = ann.submit("/devices", "/devices/rename", &rename);
+    assert_eq!(answer.status, 422);
+    assert!(answer.body.contains("no such device any more"), "{}", answer.body);
+}
+
+#[test]
+fn what_was_typed_is_there_again_in_a_form_that_is_refused() {
+    const WRONG: &str = "not-the-password";
+    let lab = Lab::new(0);
+    let (gateway, _server) = start(&lab, &[]);
+    customer(&lab, &gateway, EMAIL);
+    gateway.add_device(EMAIL, "phone");
+    gateway.add_device(EMAIL, "tablet");
+    let number = gateway.json(&["device", "list", EMAIL])[0]["id"].to_string();
+    let mut ann = logged_in(&lab, &gateway, EMAIL);
+    let again = [("password", WRONG), ("new", "one"), ("again", "two")];
+    let cases: [(&str, &str, &[(&str, &str)], &str); 7] = [
+        ("/account", "/account/code", &[("code", "AB\"CD")], "value=\"AB&#34;CD\""),
+        (
+            "/account",
+            "/account/email",
+            &[("email", "new@example.org"), ("password", WRONG)],
+            "value=\"new@example.org\"",
+        ),
+        ("/account", "/account/password", &again, "id=\"new\""),
+        ("/account", "/account/cancel", &[("password", WRONG), ("sure", "yes")], "name=\"sure\""),
+        (
+            "/consents",
+            "/consents",
+            &[("recipient", "Court of Anytown"), ("password", WRONG)],
+            "value=\"Court of Anytown\"",
+        ),
+        (
+            "/devices",
+            "/devices",
+            &[("name", "phone"), ("public_key", NOBODYS_KEY)],
+            &format!("value=\"{NOBODYS_KEY}\""),
+        ),
+        (
+            "/devices",
+            "/devices/rename",
+            &[("device", &number), ("name", "tablet")],
+            "value=\"tablet\"",
+        ),
+    ];
+    for (page, form, fields, shown) in cases {
+        let answer = ann.submit(page, form, fields);
+        assert_eq!(answer.status, 422, "{form}");
+        // What is folded up is in no answer's sight: the form stands in what is open, or in nothing that folds.
+        let (before, rest) = answer.body.split_once(&format!("action=\"{form}\"")).unwrap();
+        let is_folded = before.rsplit_once("<details").is_some_and(|(_, inside)| {
+            !inside.contains("</details>") && !inside.starts_with(" open")
+        });
+        assert!(!is_folded, "{form}: {}", answer.body);
+        let form_text = rest.split("</form>").next().unwrap();
+        assert!(form_text.contains(shown), "{form}: {form_text}");
+        assert!(!answer.body.contains(WRONG) && !answer.body.contains("value=\"one\""), "{form}");
+    }
 }
 
 #[test]
@@ -148,8 +210,11 @@ fn clause_2_consent_is_given_with_the_password_and_withdrawn_without() {
     assert_eq!(ann.submit("/consents", "/consents", &give("wrong")).status, 422);
     let consents = || gateway.json(&["account", "show", EMAIL])["consents"].clone();
     assert_eq!(consents(), serde_json::json!([]));
-    ann.submit("/consents", "/consents", &give(PASSWORD));
+    for _ in 0..2 {
+        ann.submit("/consents", "/consents", &give(PASSWORD));
+    }
     assert_eq!(consents()[0]["recipient"], "Court of Anytown");
+    assert!(consents()[1].is_null(), "it is given once: {}", consents());
     let page = ann.get("/consents").body;
     let (_, id) = page.split_once("name=\"consent\" value=\"").unwrap();
     let id = id.split('"').next().unwrap();

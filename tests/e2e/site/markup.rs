@@ -50,6 +50,11 @@ fn customer_tries(ann: &mut Visitor<'_>) -> Vec<Page> {
         ann.submit("/account", "/account/code", &[("code", "<x>")]),
         ann.submit("/consents", "/consents", &[("recipient", ""), ("password", "x")]),
     ];
+    let email = [("email", "\"<&>@example.org"), ("password", "x")];
+    pages.push(ann.submit("/account", "/account/email", &email));
+    let long = "\"<&>".repeat(20);
+    let rename = [("device", "1"), ("name", long.as_str())];
+    pages.push(ann.submit("/devices", "/devices/rename", &rename));
     ann.submit("/consents", "/consents", &consent);
     let done = ["/account?done=code", "/devices?done=name", "/consents?done=consent"];
     pages.extend(done.map(|path| ann.get(path)));

@@ -27,6 +27,16 @@ struct AccountPage<'a> {
     account: Account,
     services: Vec<ServiceLine>,
     keep_archive: u32,
+    refused: Option<Form<'a>>,
+}
+
+/// A form that was refused, with what was typed into it, to be there again; passwords are typed anew.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form<'a> {
+    Code(&'a str),
+    Email(&'a str),
+    Password,
+    Cancellation,
 }
 
 struct ServiceLine {
@@ -56,7 +66,28 @@ impl<'a> AccountPage<'a> {
             account,
             services: services.into_iter().map(|line| ServiceLine::new(line, now)).collect(),
             keep_archive: site.facts.keep_archive,
+            refused: None,
         })
+    }
+
+    fn code(&self) -> &str {
+        if let Some(Form::Code(code)) = self.refused { code } else { "" }
+    }
+
+    fn new_email(&self) -> &str {
+        if let Some(Form::Email(email)) = self.refused { email } else { "" }
+    }
+
+    fn is_changing_email(&self) -> bool {
+        matches!(self.refused, Some(Form::Email(_)))
+    }
+
+    fn is_changing_password(&self) -> bool {
+        self.refused == Some(Form::Password)
+    }
+
+    fn is_cancelling(&self) -> bool {
+        self.refused == Some(Form::Cancellation)
     }
 }
 
@@ -68,20 +99,25 @@ pub(super) async fn show(
     page(&AccountPage { done, ..AccountPage::new(&site, &visitor).await? })
 }
 
-/// Shows the page again with what is wrong.
-async fn wrong(site: &Site, visitor: &Visitor, problem: Text) -> Answer {
-    refused(&AccountPage { problem: Some(problem), ..AccountPage::new(site, visitor).await? })
+/// Shows the page again with what is wrong with one of its forms.
+async fn wrong(site: &Site, visitor: &Visitor, form: Form<'_>, problem: Text) -> Answer {
+    refused(&AccountPage {
+        problem: Some(problem),
+        refused: Some(form),
+        ..AccountPage::new(site, visitor).await?
+    })
 }
 
 pub(super) async fn redeem(State(site): State<Arc<Site>>, sent: Sent) -> Answer {
-    let Sent { visitor, fields } = sent;
+    let Sent { visitor, fields } = &sent;
+    let form = Form::Code(fields.trimmed("code"));
     let code: Code = match fields.trimmed("code").parse() {
         Ok(code) => code,
-        Err(error) => return wrong(&site, &visitor, site.words.code(error)).await,
+        Err(error) => return wrong(&site, visitor, form, site.words.code(error)).await,
     };
     match site.store.redeem_code(visitor.account, &code, UnixSeconds::now()).await {
         Ok(_) => Ok(to("/account?done=code")),
-        Err(error) => wrong(&site, &visitor, site.words.store(error)?).await,
+        Err(error) => wrong(&site, visitor, form, site.words.store(error)?).await,
     }
 }
 
@@ -90,9 +126,10 @@ pub(super) async fn change_email(State(site): State<Arc<Site>>, sent: Sent) -> A
     if !site.facts.sends_letters {
         return Err(Failure::NotFound);
     }
+    let form = Form::Email(fields.trimmed("email"));
     let email = match EmailAddress::parse(fields.trimmed("email")) {
         Ok(email) => email,
-        Err(error) => return wrong(&site, visitor, site.words.email(error)).await,
+        Err(error) => return wrong(&site, visitor, form, site.words.email(error)).await,
     };
     let changed = async {
         let password = password(fields.text("password"))?;
@@ -103,16 +140,19 @@ pub(super) async fn change_email(State(site): State<Arc<Site>>, sent: Sent) -> A
             site.surroundings.letters_queued();
             Ok(to("/account?done=email"))
         }
-        Err(error) => wrong(&site, visitor, site.words.door(error)?).await,
+        Err(error) => wrong(&site, visitor, form, site.words.door(error)?).await,
     }
 }
 
 pub(super) async fn change_password(State(site): State<Arc<Site>>, sent: Sent) -> Answer {
     let Sent { visitor, fields } = &sent;
+    let form = Form::Password;
     let new = match Password::new(fields.text("new")) {
         Ok(new) if fields.text("new") == fields.text("again") => new,
-        Ok(_) => return wrong(&site, visitor, site.words.say("problem.passwords-differ")).await,
-        Err(error) => return wrong(&site, visitor, site.words.password(&error)).await,
+        Ok(_) => {
+            return wrong(&site, visitor, form, site.words.say("problem.passwords-differ")).await;
+        }
+        Err(error) => return wrong(&site, visitor, form, site.words.password(&error)).await,
     };
     let account = site.store.account(&AccountSelector::Id(visitor.account)).await?;
     let changed = async {
@@ -127,7 +167,7 @@ pub(super) async fn change_password(State(site): State<Arc<Site>>, sent: Sent) -
             visitor.leave(&site);
             Ok(log_in::begin(&site, visit, "/account?done=password"))
         }
-        Err(error) => wrong(&site, visitor, site.words.door(error)?).await,
+        Err(error) => wrong(&site, visitor, form, site.words.door(error)?).await,
     }
 }
 
@@ -140,8 +180,9 @@ struct CancelledPage<'a> {
 
 pub(super) async fn cancel(State(site): State<Arc<Site>>, sent: Sent) -> Answer {
     let Sent { visitor, fields } = &sent;
+    let form = Form::Cancellation;
     if fields.text("sure") != "yes" {
-        return wrong(&site, visitor, site.words.say("problem.not-sure")).await;
+        return wrong(&site, visitor, form, site.words.say("problem.not-sure")).await;
     }
     let cancelled = async {
         let password = password(fields.text("password"))?;
@@ -156,7 +197,7 @@ pub(super) async fn cancel(State(site): State<Arc<Site>>, sent: Sent) -> Answer 
             let frame = Frame::new(&site, None);
             page(&CancelledPage { frame, keep_archive }).map(without_cookie)
         }
-        Err(error) => wrong(&site, visitor, site.words.door(error)?).await,
+        Err(error) => wrong(&site, visitor, form, site.words.door(error)?).await,
     }
 }
 

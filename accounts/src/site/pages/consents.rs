@@ -27,6 +27,7 @@ struct ConsentsPage<'a> {
     frame: Frame<'a>,
     done: Option<Text>,
     problem: Option<Text>,
+    recipient: &'a str,
     consents: Vec<ConsentLine>,
 }
 
@@ -55,6 +56,7 @@ impl<'a> ConsentsPage<'a> {
             frame: Frame::new(site, Some(visitor)),
             done: None,
             problem: None,
+            recipient: "",
             consents: consents.into_iter().map(ConsentLine::from).collect(),
         })
     }
@@ -68,28 +70,40 @@ pub(super) async fn show(
     page(&ConsentsPage { done, ..ConsentsPage::new(&site, &visitor).await? })
 }
 
-async fn wrong(site: &Site, visitor: &Visitor, problem: Text) -> Answer {
-    refused(&ConsentsPage { problem: Some(problem), ..ConsentsPage::new(site, visitor).await? })
-}
-
 pub(super) async fn give(State(site): State<Arc<Site>>, sent: Sent) -> Answer {
     let Sent { visitor, fields } = &sent;
-    let recipient = match Line::parse(fields.trimmed("recipient")) {
+    let recipient = fields.trimmed("recipient");
+    let Some(problem) = try_to_give(&site, visitor, recipient, fields.text("password")).await?
+    else {
+        return Ok(to("/consents?done=consent"));
+    };
+    let consents = ConsentsPage::new(&site, visitor).await?;
+    refused(&ConsentsPage { problem: Some(problem), recipient, ..consents })
+}
+
+/// Gives a consent, or says why not.
+async fn try_to_give(
+    site: &Site,
+    visitor: &Visitor,
+    recipient: &str,
+    typed_password: &str,
+) -> Result<Option<Text>, Failure> {
+    let recipient = match Line::parse(recipient) {
         Ok(recipient) => recipient,
-        Err(error) => return wrong(&site, visitor, site.words.recipient(error)).await,
+        Err(error) => return Ok(Some(site.words.recipient(error))),
     };
     if site.store.consents(visitor.account).await?.len() >= MOST {
-        return wrong(&site, visitor, site.words.say("problem.too-many-consents")).await;
+        return Ok(Some(site.words.say("problem.too-many-consents")));
     }
     let checked = async {
-        let password = password(fields.text("password"))?;
+        let password = password(typed_password)?;
         site.door.check_again(&site.store, visitor.account, &password).await
     };
     if let Err(error) = checked.await {
-        return wrong(&site, visitor, site.words.door(error)?).await;
+        return site.words.door(error).map(Some);
     }
     site.store.give_consent(visitor.account, &recipient, UnixSeconds::now()).await?;
-    Ok(to("/consents?done=consent"))
+    Ok(None)
 }
 
 pub(super) async fn withdraw(State(site): State<Arc<Site>>, sent: Sent) -> Answer {

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::Done;
 use crate::{
-    Device, DeviceName, Entrance, RemovedDevice,
+    Device, DeviceName, Entrance, RemovedDevice, StoreError,
     site::{
         Site,
         answer::{Answer, Failure, Frame, page, refused, to},
@@ -35,6 +35,7 @@ struct DevicesPage<'a> {
     done: Option<Text>,
     problem: Option<Text>,
     name: &'a str,
+    public_key: &'a str,
     devices: Vec<Line>,
     limit: u32,
     has_service: bool,
@@ -45,6 +46,8 @@ struct DevicesPage<'a> {
 struct Line {
     number: u64,
     name: String,
+    /// What it was to be called, if that could not be.
+    refused_name: Option<String>,
     public_key: String,
     addresses: String,
     since: String,
@@ -62,6 +65,7 @@ impl<'a> DevicesPage<'a> {
             is_connected: connected.contains(&device.id),
             number: device.id.0,
             name: device.name.as_str().to_owned(),
+            refused_name: None,
             public_key: device.public_key.to_string(),
             addresses: format!("{}, {}", device.tunnel_v4, device.tunnel_v6),
             since: when(device.created_at),
@@ -71,6 +75,7 @@ impl<'a> DevicesPage<'a> {
             done: None,
             problem: None,
             name: "",
+            public_key: "",
             devices: devices.into_iter().map(line).collect(),
             limit: account.device_limit,
             has_service: account.service_until.is_none_or(|until| until > now),
@@ -113,7 +118,8 @@ pub(super) async fn add(State(site): State<Arc<Site>>, headers: HeaderMap, sent:
         Err(problem) => {
             let devices = DevicesPage::new(&site, visitor).await?;
             let chosen = fields.text("gateway").parse().unwrap_or(devices.chosen);
-            refused(&DevicesPage { problem: Some(problem), name, chosen, ..devices })
+            let public_key = fields.trimmed("public_key");
+            refused(&DevicesPage { problem: Some(problem), name, public_key, chosen, ..devices })
         }
     }
 }
@@ -176,30 +182,43 @@ async fn named(site: &Site, sent: &Sent) -> Result<Option<Device>, Failure> {
     Ok(devices.into_iter().find(|device| Some(device.id.0) == number))
 }
 
-async fn wrong(site: &Site, visitor: &Visitor, problem: Text) -> Answer {
-    refused(&DevicesPage { problem: Some(problem), ..DevicesPage::new(site, visitor).await? })
+pub(super) async fn rename(State(site): State<Arc<Site>>, sent: Sent) -> Answer {
+    let Some(problem) = try_to_rename(&site, &sent).await? else {
+        return Ok(to("/devices?done=name"));
+    };
+    let mut page = DevicesPage::new(&site, &sent.visitor).await?;
+    let number = sent.fields.text("device");
+    if let Some(line) = page.devices.iter_mut().find(|line| line.number.to_string() == number) {
+        line.refused_name = Some(sent.fields.trimmed("name").to_owned());
+    }
+    refused(&DevicesPage { problem: Some(problem), ..page })
 }
 
-pub(super) async fn rename(State(site): State<Arc<Site>>, sent: Sent) -> Answer {
-    let Some(device) = named(&site, &sent).await? else { return Err(Failure::NotFound) };
+/// Gives a device another name, or says why not.
+async fn try_to_rename(site: &Site, sent: &Sent) -> Result<Option<Text>, Failure> {
+    let Some(device) = named(site, sent).await? else {
+        return site.words.store(StoreError::NoSuchDevice).map(Some);
+    };
     let name = match DeviceName::parse(sent.fields.trimmed("name")) {
         Ok(name) => name,
-        Err(error) => return wrong(&site, &sent.visitor, site.words.device_name(error)).await,
+        Err(error) => return Ok(Some(site.words.device_name(error))),
     };
     match site.store.rename_device(device.account, device.id, &name).await {
-        Ok(()) => Ok(to("/devices?done=name")),
-        Err(error) => wrong(&site, &sent.visitor, site.words.store(error)?).await,
+        Ok(()) => Ok(None),
+        Err(error) => site.words.store(error).map(Some),
     }
 }
 
+/// Removes a device. One that is not there any more is removed: the form was sent twice.
 pub(super) async fn remove(State(site): State<Arc<Site>>, sent: Sent) -> Answer {
-    let Some(device) = named(&site, &sent).await? else { return Err(Failure::NotFound) };
+    let Some(device) = named(&site, &sent).await? else { return Ok(to("/devices?done=device")) };
     match site.store.remove_device(device.account, &device.name, UnixSeconds::now()).await {
         Ok(id) => {
             let (tunnel_v4, tunnel_v6) = (device.tunnel_v4, device.tunnel_v6);
             site.surroundings.disconnect(&[RemovedDevice { id, tunnel_v4, tunnel_v6 }]).await;
-            Ok(to("/devices?done=device"))
         }
-        Err(error) => wrong(&site, &sent.visitor, site.words.store(error)?).await,
+        Err(StoreError::NoSuchDevice) => {}
+        Err(error) => return Err(error.into()),
     }
+    Ok(to("/devices?done=device"))
 }

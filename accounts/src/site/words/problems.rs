@@ -112,7 +112,8 @@ impl Words {
     fn too_often(&'static self, wait: Duration) -> Text {
         let seconds = wait.as_secs() + 1;
         match seconds {
-            ..120 => self.say("problem.wait-seconds").put("count", seconds),
+            0 | 1 => self.say("problem.wait-second"),
+            2..120 => self.say("problem.wait-seconds").put("count", seconds),
             _ => self.say("problem.wait-minutes").put("count", seconds.div_ceil(60)),
         }
     }
@@ -124,8 +125,9 @@ mod tests {
     use crate::Password;
 
     #[test]
-    fn waits_are_in_seconds_or_minutes() {
+    fn waits_are_a_second_or_in_seconds_or_minutes() {
         let wait = |seconds| Words::first().too_often(Duration::from_secs(seconds)).to_string();
+        assert!(wait(0).contains("Wait a second and"));
         assert!(wait(4).contains("5 seconds"));
         assert!(wait(299).contains("5 minutes"));
     }
