@@ -145,6 +145,9 @@ fn customer_changes_address_password_and_devices() {
     assert!(answer.body.contains("no such device any more"), "{}", answer.body);
 }
 
+/// The page of a form, the form, what is sent, and what is there again.
+type Refused<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], &'a str);
+
 #[test]
 fn what_was_typed_is_there_again_in_a_form_that_is_refused() {
     const WRONG: &str = "not-the-password";
@@ -156,7 +159,7 @@ fn what_was_typed_is_there_again_in_a_form_that_is_refused() {
     let number = gateway.json(&["device", "list", EMAIL])[0]["id"].to_string();
     let mut ann = logged_in(&lab, &gateway, EMAIL);
     let again = [("password", WRONG), ("new", "one"), ("again", "two")];
-    let cases: [(&str, &str, &[(&str, &str)], &str); 7] = [
+    let cases: [Refused<'_>; 7] = [
         ("/account", "/account/code", &[("code", "AB\"CD")], "value=\"AB&#34;CD\""),
         (
             "/account",
