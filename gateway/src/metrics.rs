@@ -207,6 +207,11 @@ impl Totals {
                     forwarder.handshakes_waiting(),
                 ),
                 (
+                    "former_key_sessions",
+                    "Sessions now with the gateway's former key",
+                    forwarder.former_key_sessions(),
+                ),
+                (
                     "session_changes_waiting",
                     "Begins and ends of sessions that the store has not taken yet",
                     gateway.store_state.waiting() as u64,

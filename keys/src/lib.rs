@@ -3,7 +3,7 @@
 pub mod client_config;
 pub mod data_key;
 pub mod data_keys;
-pub mod gateway_key;
+mod gateway_key;
 pub mod key;
 mod key_file;
 pub mod private_file;
@@ -13,7 +13,7 @@ pub mod qr;
 pub use client_config::ClientConfig;
 pub use data_key::{DataKey, KeyId};
 pub use data_keys::{DataKeyError, DataKeys};
-pub use gateway_key::GatewayKeyError;
+pub use gateway_key::{GatewayKeyError, GatewayKeys};
 pub use key::{KeyError, PresharedKey, PrivateKey, PublicKey};
 #[cfg(feature = "qr")]
 pub use qr::QrError;

@@ -5,7 +5,7 @@ use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
     os::unix::fs::PermissionsExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     thread,
     time::Duration,
 };
@@ -63,6 +63,11 @@ impl Fleet {
         fs::write(&key, lab.gateway.sh("wg genkey")).unwrap();
         fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
         Self { lab, hosts, key, server: None }
+    }
+
+    /// The file with its key.
+    pub(crate) fn key(&self) -> &Path {
+        &self.key
     }
 
     fn server(&self) -> &Postgres<'static> {

@@ -18,6 +18,7 @@ mod drain;
 mod fail_closed;
 mod fleet;
 mod fleet_database;
+mod gateway_key;
 mod host;
 mod hostile;
 mod image;

@@ -65,8 +65,8 @@ fn carry(world: &World, coalescer: &mut Coalescer, datagram: &mut [u8]) {
     let owner = world.state.indices.owner(wireguard::receiver_index(datagram)).expect("an owner");
     let mut held = world.state.peers.slot(owner.slot).expect("a slot").lock();
     let peer = held.as_deref_mut().expect("a peer");
-    wireguard::set_receiver_index(datagram, peer.local_index(owner.local));
-    let len = match peer.tunn.decapsulate(None, datagram, coalescer.room()) {
+    wireguard::set_receiver_index(datagram, peer.tunnel.local_index(owner.local));
+    let len = match peer.tunnel.tunn.decapsulate(None, datagram, coalescer.room()) {
         TunnResult::WriteToTunnelV4(packet, _) => packet.len(),
         _ => panic!("no packet"),
     };
@@ -92,7 +92,7 @@ fn decapsulate(bencher: Bencher<'_, '_>, len: usize) {
             let owner = world.state.indices.owner(wireguard::receiver_index(&sealed));
             let held = world.state.peers.slot(SLOT).expect("a slot").lock();
             let local =
-                held.as_deref().expect("a peer").local_index(owner.expect("an owner").local);
+                held.as_deref().expect("a peer").tunnel.local_index(owner.expect("an owner").local);
             wireguard::set_receiver_index(&mut sealed, local);
             sealed
         })
@@ -100,7 +100,7 @@ fn decapsulate(bencher: Bencher<'_, '_>, len: usize) {
             let world = world.borrow();
             let mut held = world.state.peers.slot(SLOT).expect("a slot").lock();
             let peer = held.as_deref_mut().expect("a peer");
-            let opened = peer.tunn.decapsulate(None, datagram, &mut buffer);
+            let opened = peer.tunnel.tunn.decapsulate(None, datagram, &mut buffer);
             assert!(matches!(black_box(opened), TunnResult::WriteToTunnelV4(..)));
         });
 }

@@ -64,7 +64,7 @@ fn packet_without_io(bencher: Bencher<'_, '_>, len: usize) {
         let mut held = world.state.peers.slot(slot).expect("a slot").lock();
         let peer = held.as_deref_mut().expect("a peer");
         let padded = &packet[..padded_len(len, MTU.into())];
-        let message = peer.tunn.encapsulate(padded, &mut sealed);
+        let message = peer.tunnel.tunn.encapsulate(padded, &mut sealed);
         assert!(matches!(black_box(message), TunnResult::WriteToNetwork(_)));
     });
     assert!(world.state.peers.slot(SLOT).is_some());

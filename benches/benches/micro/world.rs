@@ -12,7 +12,8 @@ use boringtun::{
 };
 use tacit_forwarder::{
     Settings,
-    handshakes::{Handshakes, Identity, Outcome},
+    handshakes::{Handshakes, Outcome},
+    identity::Identities,
     inbound::{self, Inbound},
     inbox::HandshakeMessage,
     outbound,
@@ -38,7 +39,7 @@ const TARGET: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
 /// State, sockets and the client's end.
 pub(crate) struct World {
     pub(crate) state: State,
-    pub(crate) identity: Identity,
+    pub(crate) identities: Identities,
     pub(crate) client: Tunn,
     pub(crate) gateway_socket: UdpSocket,
     pub(crate) client_socket: UdpSocket,
@@ -59,7 +60,7 @@ impl World {
         kernel.set_nonblocking(true).expect("non-blocking");
         let mut world = Self {
             state: State::new(&settings()).expect("state"),
-            identity: Identity::new(&SecretKey::new(GATEWAY_KEY)),
+            identities: Identities::new(&SecretKey::new(GATEWAY_KEY)),
             client: client(),
             gateway_socket,
             client_socket,
@@ -81,13 +82,13 @@ impl World {
             tunnel_v4: Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 66, 0, 0)) + slot),
             tunnel_v6: Ipv6Addr::from(0xfd66_7ac1_0007 << 80 | u128::from(slot)),
         };
-        let peer = self.identity.peer(slot, &credentials, Instant::now());
+        let peer = self.identities.current().peer(slot, &credentials, Instant::now());
         self.state.peers.insert(slot, peer);
     }
 
     fn connect(&mut self) {
         let initiation = self.initiation();
-        let Outcome::Reply(response) = self.handshakes().respond(SLOT, &initiation) else {
+        let Some(Outcome::Reply(response)) = self.handshakes().respond(SLOT, &initiation) else {
             panic!("no response");
         };
         let mut buffer = [0; 256];
@@ -110,7 +111,7 @@ impl World {
     /// What handles handshakes.
     pub(crate) fn handshakes(&self) -> Handshakes<'_> {
         Handshakes {
-            identity: &self.identity,
+            identities: &self.identities,
             state: &self.state,
             io: self.outbound_io(),
             now: Instant::now(),

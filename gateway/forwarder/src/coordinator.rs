@@ -15,7 +15,8 @@ use tacit_messages::{
 use crate::{
     endpoint::Endpoint,
     expected::Newcomer,
-    handshakes::{Handshakes, Identity, Outcome},
+    handshakes::{Handshakes, Outcome},
+    identity::{Identities, Identity},
     inbox::HandshakeMessage,
     link::{Gone, Link},
     lookups::Lookups,
@@ -42,7 +43,7 @@ const NICENESS: i32 = 5;
 /// The thread's state.
 pub struct Coordinator<'a> {
     state: &'a State,
-    identity: Identity,
+    identities: Identities,
     io: outbound::Io<'a>,
     link: Link,
     lookups: Lookups,
@@ -50,6 +51,7 @@ pub struct Coordinator<'a> {
     live: HashMap<PublicKey, Live>,
     keys: HashMap<DeviceId, PublicKey>,
     sessions: u64,
+    former_key_sessions: u64,
     /// When control last said that the gateway is left.
     leave: Option<Instant>,
     movings: Bucket,
@@ -87,11 +89,11 @@ pub fn give_way() {
 impl<'a> Coordinator<'a> {
     /// Makes the coordinator of a forwarder without peers; `io` is any worker's.
     #[must_use]
-    pub fn new(state: &'a State, identity: Identity, io: outbound::Io<'a>, link: Link) -> Self {
+    pub fn new(state: &'a State, identities: Identities, io: outbound::Io<'a>, link: Link) -> Self {
         let now = Instant::now();
         Self {
             state,
-            identity,
+            identities,
             io,
             link,
             lookups: Lookups::new(now),
@@ -99,6 +101,7 @@ impl<'a> Coordinator<'a> {
             live: HashMap::new(),
             keys: HashMap::new(),
             sessions: 0,
+            former_key_sessions: 0,
             leave: None,
             movings: Bucket::of_movings(state.pool.capacity(), now),
             last_tick: now,
@@ -154,7 +157,7 @@ impl<'a> Coordinator<'a> {
             return Ok(Turn::Other);
         }
         self.last_totals = now;
-        self.identity.reset_count();
+        self.identities.reset_count();
         self.sources.new_second(now);
         self.link.send([FromForwarder::Totals(Box::new(self.totals()))])?;
         self.state.expected.new_second(now, |newcomer| self.has_come(newcomer));
@@ -202,7 +205,7 @@ impl<'a> Coordinator<'a> {
     }
 
     fn handshakes(&self, now: Instant) -> Handshakes<'_> {
-        Handshakes { identity: &self.identity, state: self.state, io: self.io, now }
+        Handshakes { identities: &self.identities, state: self.state, io: self.io, now }
     }
 
     fn hear(&mut self, message: ToForwarder, now: Instant) {
@@ -216,14 +219,42 @@ impl<'a> Coordinator<'a> {
             ToForwarder::Unknown { public_key } => self.lookups.unknown(public_key, now),
             ToForwarder::Revoked { device } => self.drop_device(device, now),
             ToForwarder::Leave => self.leave = Some(now),
-            ToForwarder::Expect { public_key, receiver_index, silent_seconds } => {
+            ToForwarder::Expect { public_key, receiver_index, silent_seconds, by_former_key } => {
                 let silence = Duration::from_secs(silent_seconds.into());
-                let newcomer = Newcomer { public_key, last_seen: now.minus(silence) };
+                let last_seen = now.minus(silence);
+                let newcomer = Newcomer { public_key, last_seen, by_former_key };
                 if silence < REJECT_AFTER_TIME && !self.has_come(&newcomer) {
                     self.state.expected.expect(receiver_index, newcomer);
                 }
             }
-            ToForwarder::Identity { .. } | ToForwarder::Shutdown => {}
+            ToForwarder::Identity { private_key } => {
+                if !self.identities.know(&private_key) {
+                    self.retire(now);
+                    self.identities.renew(&private_key);
+                }
+            }
+            ToForwarder::Retire => self.retire(now),
+            ToForwarder::Shutdown => {}
+        }
+    }
+
+    /// Forgets the gateway's former key, and drops whoever uses it.
+    fn retire(&mut self, now: Instant) {
+        let Some(former) = self.identities.retire() else { return };
+        let mut cut_off = Vec::new();
+        for live in self.live.values() {
+            let Some(mut held) = self.state.peers.slot(live.slot).map(|slot| slot.lock()) else {
+                continue;
+            };
+            let Some(peer) = held.as_deref_mut() else { continue };
+            if peer.tunnel.key() == former {
+                cut_off.push(live.device);
+            } else if peer.tunnel_by(former).is_some() {
+                peer.drop_rival(&self.state.indices);
+            }
+        }
+        for device in cut_off {
+            self.drop_device(device, now);
         }
     }
 
@@ -243,6 +274,15 @@ impl<'a> Coordinator<'a> {
         else {
             return;
         };
+        if newcomer.is_none() && self.answer_rival(slot, credentials, &message, now) {
+            return;
+        }
+        let identity = match newcomer {
+            Some(newcomer) => self.identities.either(newcomer.by_former_key),
+            None => Some(self.identities.meant(message.bytes())),
+        };
+        // Expected by a key that was retired since.
+        let Some(key) = identity.map(Identity::number) else { return };
         if !self.state.may_begin_session(now) {
             return self.state.coordinator_counters().dropped(DropReason::LookupLimit);
         }
@@ -250,22 +290,53 @@ impl<'a> Coordinator<'a> {
         self.drop_slot(slot, now);
         // What nobody has proved keeps no device in memory longer than it would have been elsewhere.
         let last_seen = newcomer.map_or(now, |newcomer| newcomer.last_seen);
-        self.state.peers.insert(slot, self.identity.peer(slot, credentials, last_seen));
+        let Some(identity) = self.identities.numbered(key) else { return };
+        self.state.peers.insert(slot, identity.peer(slot, credentials, last_seen));
         self.live.insert(credentials.public_key, Live { slot, device: credentials.device });
         self.keys.insert(credentials.device, credentials.public_key);
         let endpoint = message.endpoint;
         let handshakes = self.handshakes(now);
         let outcome = match newcomer {
-            Some(newcomer) => handshakes.initiate(slot, &newcomer),
+            Some(newcomer) => Some(handshakes.initiate(slot, &newcomer)),
             None => handshakes.respond(slot, &message),
         };
-        self.conclude(outcome, endpoint);
+        if let Some(outcome) = outcome {
+            self.conclude(outcome, endpoint);
+        }
+    }
+
+    /// Answers a live device that means another of the gateway's keys than the one of its tunnel; returns whether it is such.
+    fn answer_rival(
+        &self,
+        slot: Slot,
+        credentials: &Credentials,
+        message: &HandshakeMessage,
+        now: Instant,
+    ) -> bool {
+        let is_live = self
+            .live
+            .get(&credentials.public_key)
+            .is_some_and(|live| live.slot == slot && live.device == credentials.device);
+        if !is_live {
+            return false;
+        }
+        let meant = self.identities.meant(message.bytes());
+        if let Some(peer) = self.state.peers.slot(slot).map(|slot| slot.lock()).as_mut()
+            && let Some(peer) = peer.as_deref_mut()
+            && peer.tunnel_by(meant.number()).is_none()
+        {
+            peer.challenge(meant.tunnel(credentials), &self.state.indices, now);
+        }
+        if let Some(outcome) = self.handshakes(now).respond(slot, message) {
+            self.conclude(outcome, message.endpoint);
+        }
+        true
     }
 
     fn handle(&mut self, message: HandshakeMessage, now: Instant) -> Result<(), Gone> {
         let endpoint = message.endpoint;
         let handshakes =
-            Handshakes { identity: &self.identity, state: self.state, io: self.io, now };
+            Handshakes { identities: &self.identities, state: self.state, io: self.io, now };
         let live = |key: &PublicKey| self.live.get(key).map(|live| live.slot);
         let outcome = handshakes.handle(message, live, &mut self.lookups, &mut self.sources);
         if let Outcome::Ask(public_key) = outcome {
@@ -299,13 +370,13 @@ impl<'a> Coordinator<'a> {
     fn tick(&mut self, now: Instant) {
         wiping::wipe_stack();
         self.lookups.expire(now);
-        let mut sessions = 0;
+        let (mut sessions, mut former_key_sessions) = (0, 0);
         let mut silent = Vec::new();
         let is_left = self.leave.is_some_and(|said| now.since(said) < LEAVE_LIFETIME);
         let room = if is_left && !self.link.is_behind() { MOVINGS_PER_TICK } else { 0 };
         let mut moving = Vec::new();
         let handshakes =
-            Handshakes { identity: &self.identity, state: self.state, io: self.io, now };
+            Handshakes { identities: &self.identities, state: self.state, io: self.io, now };
         for live in self.live.values() {
             let Some(mut held) = self.state.peers.slot(live.slot).map(|slot| slot.lock()) else {
                 continue;
@@ -315,16 +386,19 @@ impl<'a> Coordinator<'a> {
                 silent.push(live.device);
                 continue;
             }
+            let by_former_key = self.identities.is_former(peer.tunnel.key());
             sessions += u64::from(peer.session().began());
+            former_key_sessions += u64::from(peer.session().began() && by_former_key);
             handshakes.tick(peer);
             if moving.len() < room {
-                moving.extend(peer.moving(now, || self.movings.take(now)));
+                moving.extend(peer.moving(now, by_former_key, || self.movings.take(now)));
             }
         }
         if !moving.is_empty() {
             self.state.tell(moving);
         }
         self.sessions = sessions;
+        self.former_key_sessions = former_key_sessions;
         for device in silent {
             self.drop_device(device, now);
         }
@@ -372,6 +446,7 @@ impl<'a> Coordinator<'a> {
         let mut totals = Totals {
             sessions: self.sessions,
             handshakes_waiting: self.state.inbox.waiting() as u64,
+            former_key_sessions: self.former_key_sessions,
             ..Totals::default()
         };
         self.state.counters.iter().for_each(|counters| counters.add_to(&mut totals));

@@ -42,6 +42,8 @@ pub struct Newcomer {
     pub public_key: PublicKey,
     /// When the other gateway last heard of it.
     pub last_seen: Instant,
+    /// Whether it knows the gateways by their former key.
+    pub by_former_key: bool,
 }
 
 impl Default for Expected {
@@ -120,7 +122,7 @@ mod tests {
     }
 
     fn newcomer(public_key: PublicKey, last_seen: Instant) -> Newcomer {
-        Newcomer { public_key, last_seen }
+        Newcomer { public_key, last_seen, by_former_key: false }
     }
 
     /// A table that expects one device, silent for 20 s, since the second moment.

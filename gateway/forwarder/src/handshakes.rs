@@ -1,23 +1,18 @@
 //! Handshakes, apart from the workers: who is it, may they connect, what is the answer.
 
-use std::sync::Arc;
-
-use boringtun::{
-    noise::{Packet, TunnResult, handshake::parse_handshake_anon, rate_limiter::RateLimiter},
-    x25519,
-};
-use tacit_messages::{DropReason, PublicKey, SecretKey, clock::Instant};
+use boringtun::noise::{Packet, TunnResult, handshake::parse_handshake_anon};
+use tacit_messages::{DropReason, PublicKey, clock::Instant};
 
 use crate::{
     endpoint::Endpoint,
     expected::Newcomer,
+    identity::{Identities, Identity},
     inbox::HandshakeMessage,
     lookups::Lookups,
-    macs::MacKeys,
     outbound,
-    peer::{Credentials, Peer},
+    peer::Peer,
     peers::{PeerSlot, Slot},
-    sources::{COOKIE_THRESHOLD, Sources},
+    sources::Sources,
     state::State,
     wiping,
     wireguard::{self, COOKIE_REPLY_LEN, Kind},
@@ -25,45 +20,6 @@ use crate::{
 
 /// Longest message that boringtun writes here: a handshake or a keepalive.
 const REPLY_LEN: usize = 256;
-
-/// The gateway's own key, and what follows from it.
-pub struct Identity {
-    private_key: x25519::StaticSecret,
-    public_key: x25519::PublicKey,
-    own_macs: MacKeys,
-    /// Checks macs and counts handshakes of everybody, once, before anything else.
-    front: RateLimiter,
-    /// boringtun checks again in each tunnel; this one never limits.
-    unlimited: Arc<RateLimiter>,
-}
-
-impl Identity {
-    /// Takes the gateway's private key.
-    #[must_use]
-    pub fn new(private_key: &SecretKey) -> Self {
-        let private_key = x25519::StaticSecret::from(*private_key.expose());
-        let public_key = x25519::PublicKey::from(&private_key);
-        Self {
-            own_macs: MacKeys::new(public_key.as_bytes()),
-            front: RateLimiter::new(&public_key, COOKIE_THRESHOLD),
-            unlimited: Arc::new(RateLimiter::new(&public_key, u64::MAX)),
-            private_key,
-            public_key,
-        }
-    }
-
-    /// Makes the peer of a device that control has named, last heard of at `now`.
-    #[must_use]
-    pub fn peer(&self, slot: Slot, credentials: &Credentials, now: Instant) -> Box<Peer> {
-        let limiter = Arc::clone(&self.unlimited);
-        Box::new(Peer::new(self.private_key.clone(), limiter, slot, credentials, now))
-    }
-
-    /// Begins a new second of counting handshakes.
-    pub fn reset_count(&self) {
-        self.front.reset_count();
-    }
-}
 
 /// What a handshake message comes to.
 pub enum Outcome {
@@ -79,8 +35,8 @@ pub enum Outcome {
 
 /// What handling a message needs.
 pub struct Handshakes<'a> {
-    /// The gateway's key.
-    pub identity: &'a Identity,
+    /// The gateway's keys.
+    pub identities: &'a Identities,
     /// Peers and indices.
     pub state: &'a State,
     /// The sockets, for packets that waited for a session key.
@@ -105,14 +61,14 @@ impl Handshakes<'_> {
         }
         let mut cookie_reply = [0; COOKIE_REPLY_LEN];
         let source = message.endpoint.ip();
-        let packet =
-            self.identity.front.verify_packet(Some(source), message.bytes(), &mut cookie_reply);
+        let identity = self.identities.meant(message.bytes());
+        let packet = identity.front.verify_packet(Some(source), message.bytes(), &mut cookie_reply);
         if packet.is_ok() && sources.count() && !sources.allow(source, self.now) {
             return Outcome::Dropped(DropReason::UnderLoad);
         }
         let key = match packet {
             Ok(Packet::HandshakeInit(initiation)) => {
-                let Identity { private_key, public_key, .. } = self.identity;
+                let Identity { private_key, public_key, .. } = identity;
                 match parse_handshake_anon(private_key, public_key, &initiation) {
                     Ok(half) => half.peer_static_public,
                     Err(_) => return Outcome::Dropped(DropReason::HandshakeRejected),
@@ -126,8 +82,10 @@ impl Handshakes<'_> {
             }
             Err(_) => return Outcome::Dropped(DropReason::InvalidMac),
         };
-        if let Some(slot) = live(&key) {
-            return self.respond(slot, &message);
+        if let Some(slot) = live(&key)
+            && let Some(outcome) = self.respond(slot, &message)
+        {
+            return outcome;
         }
         match lookups.wait(key, message, self.now) {
             Ok(true) => Outcome::Ask(key),
@@ -173,37 +131,41 @@ impl Handshakes<'_> {
         let mut buffer = [0; REPLY_LEN];
         wiping::wipe_stack();
         let TunnResult::WriteToNetwork(initiation) =
-            peer.tunn.format_handshake_initiation(&mut buffer, true)
+            peer.tunnel.tunn.format_handshake_initiation(&mut buffer, true)
         else {
             return Outcome::Dropped(DropReason::HandshakeRejected);
         };
-        if !peer.dress_handshake(initiation, &self.state.indices, self.now) {
+        let key = peer.tunnel.key();
+        if !peer.dress_handshake(initiation, key, &self.state.indices, self.now) {
             return Outcome::Dropped(DropReason::HandshakeRejected);
         }
         Outcome::Reply(initiation.to_vec())
     }
 
-    /// Answers the initiation of the live device in `slot`.
-    pub fn respond(&self, slot: Slot, message: &HandshakeMessage) -> Outcome {
+    /// Answers the initiation of the live device in `slot`; not at all if it has no tunnel by the key that is meant: then control
+    /// has to say once more who it is.
+    pub fn respond(&self, slot: Slot, message: &HandshakeMessage) -> Option<Outcome> {
         let Some(mut held) = self.state.peers.slot(slot).map(PeerSlot::lock) else {
-            return Outcome::Dropped(DropReason::UnknownKey);
+            return Some(Outcome::Dropped(DropReason::UnknownKey));
         };
         let Some(peer) = held.as_deref_mut() else {
-            return Outcome::Dropped(DropReason::UnknownKey);
+            return Some(Outcome::Dropped(DropReason::UnknownKey));
         };
+        let key = self.identities.meant(message.bytes()).number();
+        let tunnel = peer.tunnel_by(key)?;
         let mut buffer = [0; REPLY_LEN];
         wiping::wipe_stack();
         let TunnResult::WriteToNetwork(response) =
-            peer.tunn.decapsulate(None, message.bytes(), &mut buffer)
+            tunnel.tunn.decapsulate(None, message.bytes(), &mut buffer)
         else {
-            return Outcome::Dropped(DropReason::HandshakeRejected);
+            return Some(Outcome::Dropped(DropReason::HandshakeRejected));
         };
         peer.initiated(self.now);
-        if !peer.dress_handshake(response, &self.state.indices, self.now) {
-            return Outcome::Dropped(DropReason::HandshakeRejected);
+        if !peer.dress_handshake(response, key, &self.state.indices, self.now) {
+            return Some(Outcome::Dropped(DropReason::HandshakeRejected));
         }
         self.state.coordinator_counters().handshake();
-        Outcome::Reply(response.to_vec())
+        Some(Outcome::Reply(response.to_vec()))
     }
 
     /// Takes the response to an initiation of ours. It cannot be a replay: it answers our fresh key.
@@ -211,11 +173,14 @@ impl Handshakes<'_> {
         let endpoint = message.endpoint;
         let wire_index = wireguard::response_receiver_index(message.bytes());
         let finished = self.with_index(wire_index, |peer, local_index| {
+            let Some(identity) = self.identities.numbered(peer.tunnel.key()) else {
+                return Outcome::Dropped(DropReason::HandshakeRejected);
+            };
             wireguard::set_response_receiver_index(message.bytes_mut(), local_index);
-            self.identity.own_macs.seal(message.bytes_mut(), None);
+            identity.own_macs.seal(message.bytes_mut(), None);
             let mut buffer = [0; REPLY_LEN];
             wiping::wipe_stack();
-            match peer.tunn.decapsulate(None, message.bytes(), &mut buffer) {
+            match peer.tunnel.tunn.decapsulate(None, message.bytes(), &mut buffer) {
                 TunnResult::WriteToNetwork(keepalive) => {
                     let keepalive = keepalive.to_vec();
                     self.confirmed(peer, endpoint, wire_index);
@@ -253,29 +218,30 @@ impl Handshakes<'_> {
         }
     }
 
-    /// Does something to the peer that has the receiver index, told its local index.
+    /// Does something to the peer that has the receiver index, told its local index. A rival begins no handshake, so what
+    /// answers one is not for it.
     fn with_index<T>(&self, wire_index: u32, act: impl FnOnce(&mut Peer, u32) -> T) -> Option<T> {
         let owner = self.state.indices.owner(wire_index)?;
         let mut held = self.state.peers.slot(owner.slot)?.lock();
         let peer = held.as_deref_mut()?;
-        if !peer.has_index(wire_index, owner.local) {
-            return None;
-        }
-        let local_index = peer.local_index(owner.local);
-        Some(act(peer, local_index))
+        let place = peer.place(wire_index, owner.local).filter(|place| !place.is_rivals)?;
+        Some(act(peer, place.local_index))
     }
 
     /// Lets the timers of the peer in `slot` run (section 6.1): rekeys and keepalives.
     pub fn tick(&self, peer: &mut Peer) {
-        peer.release_expired_indices(&self.state.indices, self.now);
+        peer.drop_late_rival(&self.state.indices, self.now);
+        peer.tunnel.release_expired_indices(&self.state.indices, self.now);
         let mut buffer = [0; REPLY_LEN];
-        let TunnResult::WriteToNetwork(message) = peer.tunn.update_timers(&mut buffer) else {
+        let TunnResult::WriteToNetwork(message) = peer.tunnel.tunn.update_timers(&mut buffer)
+        else {
             return;
         };
         wiping::wipe_stack();
         let Some(endpoint) = peer.endpoint() else { return };
         let is_initiation = Kind::of(message) == Some(Kind::Initiation);
-        if is_initiation && !peer.dress_handshake(message, &self.state.indices, self.now) {
+        let key = peer.tunnel.key();
+        if is_initiation && !peer.dress_handshake(message, key, &self.state.indices, self.now) {
             return;
         }
         self.io.send(endpoint, message);

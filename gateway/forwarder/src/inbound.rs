@@ -22,7 +22,7 @@ use crate::{
     endpoint::Endpoint,
     inbox::HandshakeMessage,
     outbound, packet,
-    peer::Peer,
+    peer::{Peer, Place},
     state::State,
     udp::{BATCH, Batch},
     wireguard::{self, Kind},
@@ -47,7 +47,7 @@ pub struct Io<'a> {
 /// The peer that the last datagram was for, locked.
 struct Held<'a> {
     wire_index: u32,
-    local_index: u32,
+    place: Place,
     slot: MutexGuard<'a, Option<Box<Peer>>>,
     heard: bool,
 }
@@ -136,8 +136,9 @@ fn transport<'a>(
     let held = hold(wireguard::receiver_index(datagram), state, held)?;
     let Some(peer) = held.slot.as_deref_mut() else { return Err(DropReason::UnknownIndex) };
 
-    wireguard::set_receiver_index(datagram, held.local_index);
-    let len = match peer.tunn.decapsulate(None, datagram, coalescer.room()) {
+    wireguard::set_receiver_index(datagram, held.place.local_index);
+    let Some(tunnel) = peer.tunnel_at(held.place) else { return Err(DropReason::UnknownIndex) };
+    let len = match tunnel.tunn.decapsulate(None, datagram, coalescer.room()) {
         TunnResult::WriteToTunnelV4(packet, _) | TunnResult::WriteToTunnelV6(packet, _) => {
             packet.len()
         }
@@ -146,6 +147,10 @@ fn transport<'a>(
         TunnResult::WriteToNetwork(_) => return Err(DropReason::NotIp),
     };
 
+    if held.place.is_rivals {
+        held.place.is_rivals = false;
+        peer.change_key(&state.indices);
+    }
     if !held.heard {
         held.heard = true;
         let may_roam = || state.may_begin_session(outer.now);
@@ -202,11 +207,9 @@ fn hold<'a, 'h>(
         *held = None;
         let owner = state.indices.owner(wire_index).ok_or(DropReason::UnknownIndex)?;
         let slot = state.peers.slot(owner.slot).ok_or(DropReason::UnknownIndex)?.lock();
-        let local_index = match slot.as_deref() {
-            Some(peer) if peer.has_index(wire_index, owner.local) => peer.local_index(owner.local),
-            _ => return Err(DropReason::UnknownIndex),
-        };
-        *held = Some(Held { wire_index, local_index, slot, heard: false });
+        let place = slot.as_deref().and_then(|peer| peer.place(wire_index, owner.local));
+        let place = place.ok_or(DropReason::UnknownIndex)?;
+        *held = Some(Held { wire_index, place, slot, heard: false });
     }
     held.as_mut().ok_or(DropReason::UnknownIndex)
 }

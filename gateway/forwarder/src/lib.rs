@@ -24,6 +24,7 @@ pub mod endpoint;
 pub mod expected;
 pub mod fault;
 pub mod handshakes;
+pub mod identity;
 pub mod inbound;
 pub mod inbox;
 pub mod indices;
@@ -46,6 +47,7 @@ pub mod sources;
 pub mod state;
 pub mod syscalls;
 pub mod tun;
+pub mod tunnel;
 pub mod udp;
 pub mod wiping;
 pub mod wireguard;
@@ -62,7 +64,7 @@ pub use fault::source_file;
 pub use settings::{Network, Settings};
 
 use crate::{
-    coordinator::Coordinator, handshakes::Identity, link::Link, seal::Seal, state::State,
+    coordinator::Coordinator, identity::Identities, link::Link, seal::Seal, state::State,
     syscalls::Descriptors, worker::WorkerIo,
 };
 
@@ -98,14 +100,14 @@ fn forward(settings: &Settings, link: OwnedFd) -> Option<()> {
     for socket in io.iter().flat_map(|io| [&io.udp_v4, &io.udp_v6]).flatten() {
         udp::prepare(socket.as_fd()).ok()?;
     }
-    let identity = Identity::new(&link.identity().ok()?);
+    let identities = Identities::new(&link.identity().ok()?);
     let state = Arc::new(State::new(settings).ok()?);
 
     if let Err(failure) = start_sealed(settings, &io, &state) {
         let _ = link.send([failure?.into()]);
         return None;
     }
-    Coordinator::new(&state, identity, io.first()?.outbound(), link).run().ok()
+    Coordinator::new(&state, identities, io.first()?.outbound(), link).run().ok()
 }
 
 /// Starts the workers and seals the process before one of them reads; the error is none if a thread is lacking.

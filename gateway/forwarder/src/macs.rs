@@ -44,6 +44,13 @@ impl MacKeys {
         mac1
     }
 
+    /// Whether mac1 of a handshake message fits. Says nothing to whoever sent it: what does not fit is dropped elsewhere.
+    #[must_use]
+    pub fn fit(&self, message: &[u8]) -> bool {
+        let Some(mac1_at) = message.len().checked_sub(MACS_LEN) else { return false };
+        message[mac1_at..mac1_at + size_of::<Mac>()] == mac(&self.mac1, &message[..mac1_at])
+    }
+
     /// Opens a cookie reply to the message that carried `mac1`; none if it is not authentic.
     #[must_use]
     pub fn open_cookie(&self, reply: &[u8; 64], mac1: &Mac) -> Option<Mac> {

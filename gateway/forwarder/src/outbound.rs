@@ -148,7 +148,8 @@ impl Outbound {
             match sealed {
                 Sealed::Transport(len) => self.train.take(len, packet_bytes),
                 Sealed::Initiation(mut message) => {
-                    if peer.dress_handshake(&mut message, &state.indices, now) {
+                    let key = peer.tunnel.key();
+                    if peer.dress_handshake(&mut message, key, &state.indices, now) {
                         io.send(endpoint, &message);
                     }
                 }
@@ -201,7 +202,7 @@ enum Sealed {
 }
 
 fn seal(peer: &mut Peer, packet: &[u8], room: &mut [u8]) -> Sealed {
-    match peer.tunn.encapsulate(packet, room) {
+    match peer.tunnel.tunn.encapsulate(packet, room) {
         TunnResult::WriteToNetwork(message) => match Kind::of(message) {
             Some(Kind::Transport) => Sealed::Transport(message.len()),
             _ => {
@@ -221,7 +222,9 @@ pub fn send_queued(peer: &mut Peer, socket: BorrowedFd<'_>) {
     let mut buffer = vec![0; wireguard::MAX_DATAGRAM];
     peer.clear_queued();
     let Some(endpoint) = peer.endpoint() else { return };
-    while let TunnResult::WriteToNetwork(message) = peer.tunn.decapsulate(None, &[], &mut buffer) {
+    while let TunnResult::WriteToNetwork(message) =
+        peer.tunnel.tunn.decapsulate(None, &[], &mut buffer)
+    {
         if Kind::of(message) != Some(Kind::Transport) {
             peer.note_queued();
             return;

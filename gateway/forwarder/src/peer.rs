@@ -2,14 +2,9 @@
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr},
-    sync::Arc,
+    time::Duration,
 };
 
-use boringtun::{
-    noise::{Tunn, rate_limiter::RateLimiter},
-    x25519,
-};
-use rand_core::{OsRng, RngCore};
 use tacit_messages::{
     ConnectingIp, DeviceId, FromForwarder, PublicKey, SecretKey, UnixSeconds,
     bounds::{MOVING_AGAIN, MOVING_INTERVAL},
@@ -19,15 +14,18 @@ use tacit_messages::{
 use crate::{
     endpoint::Endpoint,
     expected::Newcomer,
-    indices::{Indices, Owner},
+    identity::KeyNumber,
+    indices::Indices,
     macs::{Mac, MacKeys},
     peers::Slot,
     session::{Change, Session},
+    tunnel::Tunnel,
     wireguard,
 };
 
-/// boringtun keeps 8 sessions and counts initiations too; older local numbers have no session left.
-const LOCAL_INDICES: usize = 32;
+/// How long a device may take to prove that it is who began a handshake with another of the gateway's keys: as long as
+/// two tries of a client (REKEY_TIMEOUT, WireGuard paper section 6.1).
+const RIVAL_LIFETIME: Duration = Duration::from_secs(10);
 
 /// Who a device is, as control told it.
 pub struct Credentials {
@@ -49,14 +47,13 @@ pub struct Peer {
     slot: Slot,
     tunnel_v4: [u8; 4],
     tunnel_v6: [u8; 16],
-    /// boringtun's state machine; its receiver indices are local, see [`Self::local_index`].
-    pub tunn: Tunn,
+    /// Its tunnel.
+    pub tunnel: Tunnel,
+    /// What takes the tunnel's place once the device has proved that it knows the gateway by another key now.
+    rival: Option<Box<Rival>>,
     /// Where to send: the source of the last authenticated packet (WireGuard paper section 2.1).
     endpoint: Option<Endpoint>,
     session: Session,
-    wire_indices: [WireIndex; LOCAL_INDICES],
-    /// The upper 24 bits of boringtun's local indices.
-    local_base: u32,
     mac_keys: MacKeys,
     cookie: Option<(Mac, Instant)>,
     last_mac1: Option<Mac>,
@@ -68,42 +65,36 @@ pub struct Peer {
     told: Option<(u32, Instant)>,
 }
 
+/// A tunnel by another of the gateway's keys. Who began it has proved nothing yet: it may be a replay, which must not end
+/// the tunnel that the device has.
+struct Rival {
+    tunnel: Tunnel,
+    made: Instant,
+}
+
+/// Which of a peer's tunnels has a receiver index, and boringtun's own number for it.
 #[derive(Clone, Copy)]
-struct WireIndex {
-    wire: u32,
-    drawn: Option<Instant>,
+pub struct Place {
+    /// boringtun's own receiver index.
+    pub local_index: u32,
+    /// Whether it is the rival's.
+    pub is_rivals: bool,
 }
 
 impl Peer {
     /// Makes a peer without a session, last heard of at `now`: at the first handshake message of a device, or before by
     /// another gateway.
     #[must_use]
-    pub fn new(
-        private_key: x25519::StaticSecret,
-        limiter: Arc<RateLimiter>,
-        slot: Slot,
-        credentials: &Credentials,
-        now: Instant,
-    ) -> Self {
-        let local = OsRng.next_u32() >> 8;
-        let tunn = Tunn::new(
-            private_key,
-            x25519::PublicKey::from(credentials.public_key),
-            Some(*credentials.preshared_key.expose()),
-            None,
-            local,
-            Some(limiter),
-        );
+    pub fn new(tunnel: Tunnel, slot: Slot, credentials: &Credentials, now: Instant) -> Self {
         Self {
             device: credentials.device,
             slot,
             tunnel_v4: credentials.tunnel_v4.octets(),
             tunnel_v6: credentials.tunnel_v6.octets(),
-            tunn,
+            tunnel,
+            rival: None,
             endpoint: None,
             session: Session::new(now),
-            wire_indices: [WireIndex { wire: 0, drawn: None }; LOCAL_INDICES],
-            local_base: local << 8,
             mac_keys: MacKeys::new(&credentials.public_key),
             cookie: None,
             last_mac1: None,
@@ -187,6 +178,7 @@ impl Peer {
     pub fn moving(
         &mut self,
         now: Instant,
+        by_former_key: bool,
         may_tell: impl FnOnce() -> bool,
     ) -> Option<FromForwarder> {
         let receiver_index = self.heard_by;
@@ -200,7 +192,8 @@ impl Peer {
         self.told = Some((receiver_index, now));
         let silence = now.since(self.session.last_seen()).as_secs();
         let silent_seconds = u8::try_from(silence).unwrap_or(u8::MAX);
-        Some(FromForwarder::Moving { device: self.device, receiver_index, silent_seconds })
+        let device = self.device;
+        Some(FromForwarder::Moving { device, receiver_index, silent_seconds, by_former_key })
     }
 
     /// Notes an authenticated handshake initiation, which may be a replay.
@@ -225,31 +218,80 @@ impl Peer {
         FromForwarder::SessionEnded { device: self.device, last_seen_at }
     }
 
-    /// Whether `wire` is this peer's index for `local`: a table entry may be older than the peer.
+    /// Where the receiver index `wire` belongs that the table has for `local`.
     #[must_use]
-    pub fn has_index(&self, wire: u32, local: u8) -> bool {
-        let index = self.wire_indices[local as usize % LOCAL_INDICES];
-        index.wire == wire && index.drawn.is_some()
+    pub fn place(&self, wire: u32, local: u8) -> Option<Place> {
+        if self.tunnel.has_index(wire, local) {
+            let local_index = self.tunnel.local_index(local);
+            return Some(Place { local_index, is_rivals: false });
+        }
+        let rival = &self.rival.as_ref()?.tunnel;
+        let local_index = rival.local_index(local);
+        rival.has_index(wire, local).then_some(Place { local_index, is_rivals: true })
     }
 
-    /// boringtun's own receiver index for `local`.
-    #[must_use]
-    pub fn local_index(&self, local: u8) -> u32 {
-        self.local_base | u32::from(local)
+    /// The tunnel that has a receiver index at `place`.
+    pub fn tunnel_at(&mut self, place: Place) -> Option<&mut Tunnel> {
+        if place.is_rivals {
+            self.rival.as_mut().map(|rival| &mut rival.tunnel)
+        } else {
+            Some(&mut self.tunnel)
+        }
     }
 
-    /// Gives a handshake message that boringtun made a random sender index, and macs that fit it.
+    /// The tunnel by one of the gateway's keys, if there is one.
+    pub fn tunnel_by(&mut self, key: KeyNumber) -> Option<&mut Tunnel> {
+        if self.tunnel.key() == key {
+            return Some(&mut self.tunnel);
+        }
+        self.rival.as_mut().map(|rival| &mut rival.tunnel).filter(|tunnel| tunnel.key() == key)
+    }
+
+    /// Takes a tunnel by another of the gateway's keys, made at `now`, which replaces the present one if the device proves that
+    /// it is the one who wants it.
+    pub fn challenge(&mut self, tunnel: Tunnel, indices: &Indices, now: Instant) {
+        self.drop_rival(indices);
+        self.rival = Some(Box::new(Rival { tunnel, made: now }));
+    }
+
+    /// Puts the rival in the tunnel's place: the device has proved that it uses that one.
+    #[cold]
+    pub fn change_key(&mut self, indices: &Indices) {
+        let Some(rival) = self.rival.take() else { return };
+        let mut former = std::mem::replace(&mut self.tunnel, rival.tunnel);
+        former.release_all_indices(indices);
+        self.queued = false;
+    }
+
+    /// Forgets a rival that nobody has proved anything about for too long.
+    pub fn drop_late_rival(&mut self, indices: &Indices, now: Instant) {
+        if self.rival.as_ref().is_some_and(|rival| now.since(rival.made) >= RIVAL_LIFETIME) {
+            self.drop_rival(indices);
+        }
+    }
+
+    /// Forgets the rival.
+    pub fn drop_rival(&mut self, indices: &Indices) {
+        if let Some(mut rival) = self.rival.take() {
+            rival.tunnel.release_all_indices(indices);
+        }
+    }
+
+    /// Gives a handshake message that boringtun made for the tunnel by `key` a random sender index, and macs that fit it.
     ///
     /// Returns whether it may be sent: not if no index is free.
-    pub fn dress_handshake(&mut self, message: &mut [u8], indices: &Indices, now: Instant) -> bool {
-        let local = wireguard::sender_index(message) as u8;
-        let Some(wire) = indices.draw(Owner { slot: self.slot, local }) else { return false };
-        let place = &mut self.wire_indices[local as usize % LOCAL_INDICES];
-        let former = std::mem::replace(place, WireIndex { wire, drawn: Some(now) });
-        if former.drawn.is_some() {
-            indices.release(former.wire);
+    pub fn dress_handshake(
+        &mut self,
+        message: &mut [u8],
+        key: KeyNumber,
+        indices: &Indices,
+        now: Instant,
+    ) -> bool {
+        let slot = self.slot;
+        let tunnel = self.tunnel_by(key);
+        if !tunnel.is_some_and(|tunnel| tunnel.draw_index(message, slot, indices, now)) {
+            return false;
         }
-        wireguard::set_sender_index(message, wire);
         let cookie =
             self.cookie.filter(|(_, since)| now.since(*since) < wireguard::COOKIE_LIFETIME);
         self.cookie = cookie;
@@ -266,24 +308,10 @@ impl Peer {
         true
     }
 
-    /// Frees receiver indices whose session keys are too old to be used.
-    pub fn release_expired_indices(&mut self, indices: &Indices, now: Instant) {
-        let lifetime = crate::session::REJECT_AFTER_TIME + wireguard::REKEY_ATTEMPT_TIME;
-        self.release_indices(indices, |drawn| now.since(drawn) >= lifetime);
-    }
-
     /// Frees all receiver indices, before the peer goes.
     pub fn release_all_indices(&mut self, indices: &Indices) {
-        self.release_indices(indices, |_| true);
-    }
-
-    fn release_indices(&mut self, indices: &Indices, expired: impl Fn(Instant) -> bool) {
-        for index in &mut self.wire_indices {
-            if index.drawn.is_some_and(&expired) {
-                indices.release(index.wire);
-                index.drawn = None;
-            }
-        }
+        self.tunnel.release_all_indices(indices);
+        self.drop_rival(indices);
     }
 }
 
@@ -292,6 +320,7 @@ mod tests {
     use std::{net::SocketAddr, time::Duration};
 
     use super::*;
+    use crate::identity::Identities;
 
     fn peer(now: Instant) -> Peer {
         let credentials = Credentials {
@@ -301,9 +330,7 @@ mod tests {
             tunnel_v4: Ipv4Addr::new(10, 66, 0, 2),
             tunnel_v6: Ipv6Addr::LOCALHOST,
         };
-        let key = x25519::StaticSecret::from([1; 32]);
-        let limiter = Arc::new(RateLimiter::new(&x25519::PublicKey::from(&key), u64::MAX));
-        Peer::new(key, limiter, 2, &credentials, now)
+        *Identities::new(&SecretKey::new([1; 32])).current().peer(2, &credentials, now)
     }
 
     /// A device that is heard by an index.
@@ -317,20 +344,21 @@ mod tests {
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
         let mut peer = peer(start);
-        assert_eq!(peer.moving(start, || true), None, "it has no session");
+        assert_eq!(peer.moving(start, false, || true), None, "it has no session");
         hear(&mut peer, 0x11, start);
-        assert_eq!(peer.moving(start, || false), None, "too many others were told of");
+        assert_eq!(peer.moving(start, false, || false), None, "too many others were told of");
         let moving = |receiver_index, silent_seconds| {
-            Some(FromForwarder::Moving { device: DeviceId(7), receiver_index, silent_seconds })
+            let (device, by_former_key) = (DeviceId(7), false);
+            Some(FromForwarder::Moving { device, receiver_index, silent_seconds, by_former_key })
         };
-        assert_eq!(peer.moving(after(3), || true), moving(0x11, 3));
-        assert_eq!(peer.moving(after(60), || true), None);
+        assert_eq!(peer.moving(after(3), false, || true), moving(0x11, 3));
+        assert_eq!(peer.moving(after(60), false, || true), None);
         hear(&mut peer, 0x22, after(60));
-        assert_eq!(peer.moving(after(61), || true), moving(0x22, 1));
+        assert_eq!(peer.moving(after(61), false, || true), moving(0x22, 1));
         hear(&mut peer, 0x33, after(62));
-        assert_eq!(peer.moving(after(70), || true), None);
-        assert_eq!(peer.moving(after(71), || true), moving(0x33, 9));
-        assert_eq!(peer.moving(after(190), || true), None);
-        assert_eq!(peer.moving(after(191), || true), moving(0x33, 129));
+        assert_eq!(peer.moving(after(70), false, || true), None);
+        assert_eq!(peer.moving(after(71), false, || true), moving(0x33, 9));
+        assert_eq!(peer.moving(after(190), false, || true), None);
+        assert_eq!(peer.moving(after(191), false, || true), moving(0x33, 129));
     }
 }

@@ -31,11 +31,14 @@ pub struct DeviceId(pub u64);
 /// What control tells the forwarder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ToForwarder {
-    /// The gateway's own key; the first message, once.
+    /// The gateway's own key. The first message; another one while the gateway runs makes that its key, and the one before is
+    /// answered too until [`ToForwarder::Retire`]. One that is known changes nothing.
     Identity {
         /// The gateway's WireGuard private key.
         private_key: SecretKey,
     },
+    /// The gateway's former key is answered no longer, and devices that use it are dropped.
+    Retire,
     /// The answer to [`FromForwarder::WhoIs`]: this key belongs to a device that may connect.
     Device {
         /// The key that was asked for.
@@ -70,6 +73,8 @@ pub enum ToForwarder {
         receiver_index: u32,
         /// For how long it has been silent, at most 180 s. It is expected until those are over, and then forgotten.
         silent_seconds: u8,
+        /// Whether it knows the gateways by their former key.
+        by_former_key: bool,
     },
     /// End all sessions, say so, and exit.
     Shutdown,
@@ -109,6 +114,8 @@ pub enum FromForwarder {
         receiver_index: u32,
         /// Whole seconds since its last authenticated packet.
         silent_seconds: u8,
+        /// Whether it uses the gateway's former key.
+        by_former_key: bool,
     },
     /// Counters of the whole gateway since the forwarder started.
     Totals(Box<Totals>),

@@ -86,6 +86,8 @@ pub struct Totals {
     pub sessions: u64,
     /// Handshake messages that wait now.
     pub handshakes_waiting: u64,
+    /// Sessions now with the gateway's former key.
+    pub former_key_sessions: u64,
     /// Dropped packets, by [`DropReason`].
     pub drops: [u64; DROP_REASONS],
 }

@@ -53,13 +53,14 @@ impl ToForwarder {
             Self::Revoked { device } => Writer::new(4).u64(device.0).frame,
             Self::Shutdown => Writer::new(5).frame,
             Self::Leave => Writer::new(6).frame,
-            Self::Expect { public_key, receiver_index, silent_seconds } => {
+            Self::Expect { public_key, receiver_index, silent_seconds, by_former_key } => {
                 Writer::new(7)
                     .bytes(public_key)
                     .bytes(&receiver_index.to_be_bytes())
-                    .bytes(&[*silent_seconds])
+                    .bytes(&[*silent_seconds, u8::from(*by_former_key)])
                     .frame
             }
+            Self::Retire => Writer::new(8).frame,
         }
     }
 
@@ -86,7 +87,9 @@ impl ToForwarder {
                 public_key: reader.array(),
                 receiver_index: u32::from_be_bytes(reader.array()),
                 silent_seconds: reader.u8(),
+                by_former_key: reader.flag()?,
             },
+            8 => Self::Retire,
             _ => return Err(WireError::Kind),
         };
         reader.finish(message)
@@ -114,7 +117,8 @@ impl FromForwarder {
                     .u64(totals.outbound_bytes)
                     .u64(totals.handshakes)
                     .u64(totals.sessions)
-                    .u64(totals.handshakes_waiting);
+                    .u64(totals.handshakes_waiting)
+                    .u64(totals.former_key_sessions);
                 totals.drops.iter().fold(writer, |writer, drops| writer.u64(*drops)).frame
             }
             Self::Fault { file, line } => {
@@ -127,11 +131,11 @@ impl FromForwarder {
             Self::SealFailed { part, errno } => {
                 Writer::new(7).bytes(&[*part as u8]).bytes(&errno.to_be_bytes()).frame
             }
-            Self::Moving { device, receiver_index, silent_seconds } => {
+            Self::Moving { device, receiver_index, silent_seconds, by_former_key } => {
                 Writer::new(8)
                     .u64(device.0)
                     .bytes(&receiver_index.to_be_bytes())
-                    .bytes(&[*silent_seconds])
+                    .bytes(&[*silent_seconds, u8::from(*by_former_key)])
                     .frame
             }
         }
@@ -164,6 +168,7 @@ impl FromForwarder {
                     handshakes: reader.u64(),
                     sessions: reader.u64(),
                     handshakes_waiting: reader.u64(),
+                    former_key_sessions: reader.u64(),
                     ..Totals::default()
                 };
                 totals.drops.iter_mut().for_each(|drops| *drops = reader.u64());
@@ -185,6 +190,7 @@ impl FromForwarder {
                 device: DeviceId(reader.u64()),
                 receiver_index: u32::from_be_bytes(reader.array()),
                 silent_seconds: reader.u8(),
+                by_former_key: reader.flag()?,
             },
             _ => return Err(WireError::Kind),
         };
@@ -249,6 +255,14 @@ impl<'a> Reader<'a> {
         u64::from_be_bytes(self.array())
     }
 
+    fn flag(&mut self) -> Result<bool, WireError> {
+        match self.u8() {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(WireError::Field),
+        }
+    }
+
     fn secret(&mut self) -> SecretKey {
         SecretKey::new(self.array())
     }
@@ -289,13 +303,15 @@ mod tests {
             any::<u64>().prop_map(|device| ToForwarder::Revoked { device: DeviceId(device) }),
             Just(ToForwarder::Shutdown),
             Just(ToForwarder::Leave),
-            (any_key(), any::<u32>(), any::<u8>()).prop_map(
-                |(public_key, receiver_index, silent_seconds)| ToForwarder::Expect {
+            (any_key(), any::<u32>(), any::<u8>(), any::<bool>()).prop_map(
+                |(public_key, receiver_index, silent_seconds, by_former_key)| ToForwarder::Expect {
                     public_key,
                     receiver_index,
                     silent_seconds,
+                    by_former_key,
                 }
             ),
+            Just(ToForwarder::Retire),
         ]
     }
 
@@ -314,11 +330,12 @@ mod tests {
                 device: DeviceId(device),
                 last_seen_at: UnixSeconds(at),
             }),
-            any::<[u64; 5]>().prop_map(|n| FromForwarder::Totals(Box::new(Totals {
+            any::<[u64; 6]>().prop_map(|n| FromForwarder::Totals(Box::new(Totals {
                 inbound_packets: n[0],
                 outbound_bytes: n[1],
                 sessions: n[2],
                 handshakes_waiting: n[4],
+                former_key_sessions: n[5],
                 drops: [n[3]; crate::totals::DROP_REASONS],
                 ..Totals::default()
             }))),
@@ -326,9 +343,14 @@ mod tests {
             (0..SealPart::ALL.len(), any::<u16>()).prop_map(|(part, errno)| {
                 FromForwarder::SealFailed { part: SealPart::ALL[part], errno }
             }),
-            any::<(u64, u32, u8)>().prop_map(|(device, receiver_index, silent_seconds)| {
-                FromForwarder::Moving { device: DeviceId(device), receiver_index, silent_seconds }
-            }),
+            any::<(u64, u32, u8, bool)>().prop_map(
+                |(device, receiver_index, silent_seconds, by_former_key)| FromForwarder::Moving {
+                    device: DeviceId(device),
+                    receiver_index,
+                    silent_seconds,
+                    by_former_key,
+                }
+            ),
         ]
     }
 

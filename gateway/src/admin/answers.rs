@@ -11,17 +11,16 @@ use tacit_keys::{PresharedKey, PublicKey};
 use tacit_messages::UnixSeconds;
 
 use super::{
-    Account, AccountWithDevices, AddAccount, AddDevice, Confirmation, ControlStatus, DataKeyStatus,
-    Device, DeviceWithConfig, ListAccounts, ListDevices, ListSessions, PresharedKeyText, Purge,
-    Purged, RemoveDevice, Retention, RotateDataKey, RotateDevice, Session, ShowAccount,
-    ShowDataKey, ShowRetention, ShowStatus, StarterStatus, Status, StoreStatus,
+    Account, AccountWithDevices, AddAccount, AddDevice, Confirmation, ControlStatus, Device,
+    DeviceWithConfig, ListAccounts, ListDevices, ListSessions, PresharedKeyText, Purge, Purged,
+    RemoveDevice, Retention, RotateDevice, Session, ShowAccount, ShowRetention, ShowStatus,
+    StarterStatus, Status, StoreStatus,
     people::find_number,
     server::{Answer, Caller, Refused},
 };
 use crate::{
     control::{
         Gateway, connections,
-        key_rotation::{RotationError, RotationStatus},
         retention::{self, DAY},
         store_state::Use,
     },
@@ -45,7 +44,7 @@ impl Answer for ShowStatus {
             version: program::VERSION.into(),
             commit: program::COMMIT.into(),
             interface: settings.interface.clone(),
-            public_key: gateway.public_key,
+            public_key: gateway.keys.public_key(),
             listen: settings.listen.clone(),
             endpoint,
             tunnel_v4: gateway.networks.v4(),
@@ -241,31 +240,6 @@ impl Answer for Purge {
     }
 }
 
-impl From<RotationError> for Refused {
-    fn from(error: RotationError) -> Self {
-        Self::request(error)
-    }
-}
-
-impl Answer for RotateDataKey {
-    async fn answer(self, gateway: Arc<Gateway>, caller: Caller) -> Result<DataKeyStatus, Refused> {
-        gateway.key_rotation.rotate().await?;
-        gateway.note_look(&caller, Deed { verb: "key rotate", account: None, data: &[] }).await?;
-        log::changed("data key", caller.uid);
-        Ok(gateway.key_rotation.status().into())
-    }
-}
-
-impl Answer for ShowDataKey {
-    async fn answer(
-        self,
-        gateway: Arc<Gateway>,
-        _caller: Caller,
-    ) -> Result<DataKeyStatus, Refused> {
-        Ok(gateway.key_rotation.status().into())
-    }
-}
-
 impl Answer for ShowRetention {
     async fn answer(self, gateway: Arc<Gateway>, _caller: Caller) -> Result<Retention, Refused> {
         let keep = retention::keep_sessions(&gateway.settings.now());
@@ -314,7 +288,7 @@ async fn prepare(
     public_key: PublicKey,
 ) -> Result<(DeviceName, Config), Refused> {
     let name: DeviceName = name.parse().map_err(Refused::request)?;
-    if public_key == gateway.public_key {
+    if public_key == gateway.keys.public_key() || Some(public_key) == gateway.keys.former() {
         return Err(Refused::request(
             "this is the gateway's own key; give the device's public key",
         ));
@@ -331,24 +305,12 @@ impl Config {
     fn of(self, gateway: &Gateway, device: StoredDevice) -> DeviceWithConfig {
         DeviceWithConfig {
             device: device.into(),
-            gateway_public_key: gateway.public_key,
+            gateway_public_key: gateway.keys.public_key(),
             preshared_key: PresharedKeyText::new(&self.preshared_key.expose_base64()),
             endpoint: self.endpoint,
             endpoint_origin: self.endpoint_origin,
             dns: gateway.settings.now().dns.clone(),
             mtu: gateway.settings.now().mtu,
-        }
-    }
-}
-
-impl From<RotationStatus> for DataKeyStatus {
-    fn from(status: RotationStatus) -> Self {
-        Self {
-            key: status.key.to_string(),
-            changing: status.is_under_way,
-            done: status.done,
-            total: status.total,
-            failed: status.has_failed,
         }
     }
 }

@@ -9,6 +9,7 @@ pub(crate) mod backup;
 pub(crate) mod caller;
 pub(crate) mod client;
 pub(crate) mod fleet;
+pub(crate) mod keys;
 pub(crate) mod people;
 pub(crate) mod records;
 pub(crate) mod rules;
@@ -102,10 +103,6 @@ requests! {
     ListSessions { account: String } "/session/list" -> Vec<Session>;
     /// Removes what is past its time, or only counts it.
     Purge { remove: bool } "/session/purge" -> Purged where IS_LENGTHY = true;
-    /// Makes a new data key and begins to seal everything with it.
-    RotateDataKey {} "/key/rotate" -> DataKeyStatus;
-    /// Asks which data key is in use, and how far a change of it is.
-    ShowDataKey {} "/key/show" -> DataKeyStatus;
     /// Publishes a version of the privacy rules.
     PublishRules { text: String, effective: String, minor: bool, summary: Option<String> }
         "/rules/publish" -> rules::Version;
@@ -439,19 +436,4 @@ pub(crate) struct Retention {
     pub(crate) oldest_end: Option<Rfc3339>,
     /// No session may have ended before: a purge comes once a day.
     pub(crate) oldest_end_allowed: Rfc3339,
-}
-
-/// The data key in use, and how far a change of it is.
-#[derive(Deserialize, Serialize)]
-pub(crate) struct DataKeyStatus {
-    /// What tells it apart from others; says nothing about the key.
-    pub(crate) key: String,
-    /// Whether there still are values of a former key.
-    pub(crate) changing: bool,
-    /// Values that were looked at and are sealed with the new key.
-    pub(crate) done: u64,
-    /// Values in all; 0 if nothing is being changed.
-    pub(crate) total: u64,
-    /// Whether the last try failed; it is tried again.
-    pub(crate) failed: bool,
 }

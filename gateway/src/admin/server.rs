@@ -23,11 +23,12 @@ use super::caller::Role;
 use super::{
     AddAccount, AddDevice, ListAccounts, ListDevices, ListNotices, ListRules, ListSessions,
     ListStaleAddresses, NoteAudit, PublishRules, Purge, Refusal, RemoveDevice, Request,
-    RetryNotices, RotateDataKey, RotateDevice, SettleNotice, ShowAccount, ShowAuditFacts,
-    ShowDataKey, ShowRetention, ShowRules, ShowStatus, TryMail, backup,
+    RetryNotices, RotateDevice, SettleNotice, ShowAccount, ShowAuditFacts, ShowRetention,
+    ShowRules, ShowStatus, TryMail, backup,
 };
 use super::{
     fleet::{DrainGateway, ListGateways, RemoveGateway},
+    keys::{RetireGatewayKey, RotateDataKey, RotateGatewayKey, ShowKeys},
     people::{
         CancelAccount, ChangeEmail, ExportAccount, GrantService, ListCodes, MakeCodes, SetPassword,
     },
@@ -128,7 +129,9 @@ fn router() -> Router<Arc<Gateway>> {
         .route(ListSessions::PATH, post(handle::<ListSessions>))
         .route(Purge::PATH, post(handle::<Purge>))
         .route(RotateDataKey::PATH, post(handle::<RotateDataKey>))
-        .route(ShowDataKey::PATH, post(handle::<ShowDataKey>))
+        .route(RotateGatewayKey::PATH, post(handle::<RotateGatewayKey>))
+        .route(RetireGatewayKey::PATH, post(handle::<RetireGatewayKey>))
+        .route(ShowKeys::PATH, post(handle::<ShowKeys>))
         .route(ShowRetention::PATH, post(handle::<ShowRetention>))
         .route(ShowAuditFacts::PATH, post(handle::<ShowAuditFacts>))
         .route(NoteAudit::PATH, post(handle::<NoteAudit>))

@@ -21,7 +21,7 @@ pub(super) async fn of(gateway: &Gateway) -> Option<Entrance> {
     let (endpoint, _) = endpoint::resolve(named, &settings.listen, &settings.interface).await?;
     Some(Entrance {
         region: settings.region.clone(),
-        public_key: gateway.public_key,
+        public_key: gateway.keys.public_key(),
         endpoint,
         dns: settings.dns.clone(),
         mtu: settings.mtu,

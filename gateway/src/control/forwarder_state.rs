@@ -99,6 +99,11 @@ impl ForwarderState {
         self.inner.lock().now.handshakes_waiting
     }
 
+    /// Sessions now with the gateway's former key.
+    pub(crate) fn former_key_sessions(&self) -> u64 {
+        self.inner.lock().now.former_key_sessions
+    }
+
     /// Which process the forwarder is.
     pub(crate) fn status(&self) -> ForwarderStatus {
         let inner = self.inner.lock();

@@ -7,14 +7,13 @@
 use std::{sync::Arc, time::Duration};
 
 use tacit_accounts::{HandOver, MovingDevice, Store, StoreError, hand_over::MOST_AT_ONCE};
-use tacit_keys::PublicKey;
 use tacit_messages::{ToForwarder, UnixSeconds, clock::Instant};
 use tokio::{
     sync::mpsc,
     time::{sleep, timeout},
 };
 
-use super::Gateway;
+use super::{Gateway, gateway_keys::GatewayKeys};
 
 /// How many devices can wait to be handed over.
 const DEVICES: usize = 1 << 16;
@@ -28,11 +27,19 @@ const GATHER: Duration = Duration::from_millis(50);
 /// How long the store may take.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// A device that is to be handed over, and when the forwarder told of it.
-pub(super) type Told = (MovingDevice, Instant);
+/// A device that is to be handed over.
+#[derive(Debug)]
+pub(super) struct Told {
+    /// The device.
+    pub(super) device: MovingDevice,
+    /// Whether it uses the gateway's former key.
+    pub(super) by_former_key: bool,
+    /// When the forwarder told of it.
+    pub(super) at: Instant,
+}
 
-/// Begins to hand devices over to the other gateways whose key is `fleet_key`; it ends when the sender is dropped.
-pub(super) fn start_giving(store: Store, fleet_key: PublicKey) -> mpsc::Sender<Told> {
+/// Begins to hand devices over to the other gateways with the key that each uses; it ends when the sender is dropped.
+pub(super) fn start_giving(store: Store, keys: Arc<GatewayKeys>) -> mpsc::Sender<Told> {
     let (sender, mut moving) = mpsc::channel::<Told>(DEVICES);
     tokio::spawn(async move {
         while let Some(first) = moving.recv().await {
@@ -43,16 +50,22 @@ pub(super) fn start_giving(store: Store, fleet_key: PublicKey) -> mpsc::Sender<T
             {
                 told.push(next);
             }
-            let now = Instant::now();
-            let devices: Vec<MovingDevice> = told
-                .into_iter()
-                .filter_map(|(device, at)| device.later(now.since(at).as_secs()))
-                .collect();
-            let given = store.hand_over(fleet_key, &devices, UnixSeconds::now());
-            let _ = timeout(PATIENCE, given).await;
+            for (key, is_former) in [(Some(keys.public_key()), false), (keys.former(), true)] {
+                let devices = devices_by(&told, is_former, Instant::now());
+                if let Some(key) = key.filter(|_| !devices.is_empty()) {
+                    let given = store.hand_over(key, &devices, UnixSeconds::now());
+                    let _ = timeout(PATIENCE, given).await;
+                }
+            }
         }
     });
     sender
+}
+
+/// Those that use one of the gateway's keys, as they are at `now`.
+fn devices_by(told: &[Told], by_former_key: bool, now: Instant) -> Vec<MovingDevice> {
+    let told = told.iter().filter(|told| told.by_former_key == by_former_key);
+    told.filter_map(|told| told.device.later(now.since(told.at).as_secs())).collect()
 }
 
 /// Begins to take devices over; it ends when the sender is dropped.
@@ -68,13 +81,22 @@ pub(super) fn start_taking(gateway: Arc<Gateway>) -> mpsc::Sender<HandOver> {
 
 async fn take(gateway: &Gateway, hand_over: &HandOver) -> Result<(), StoreError> {
     let now = UnixSeconds::now();
-    let devices = gateway.store.open_hand_over(hand_over, gateway.public_key, now);
-    let keys = gateway.store.welcome_keys(&devices, now).await?;
-    for MovingDevice { device, receiver_index, silent_seconds } in devices {
-        if let Some(key) = keys.get(&device) {
-            let public_key = *key.as_bytes();
-            let expect = ToForwarder::Expect { public_key, receiver_index, silent_seconds };
-            gateway.outbox.expect(&expect).await;
+    // What is the others' former key may be this one's current: they are changed one gateway after the other.
+    let keys = [(Some(gateway.keys.public_key()), false), (gateway.keys.former(), true)];
+    for (key, by_former_key) in keys {
+        let Some(key) = key else { continue };
+        let devices = gateway.store.open_hand_over(hand_over, key, now);
+        let public_keys = gateway.store.welcome_keys(&devices, now).await?;
+        for MovingDevice { device, receiver_index, silent_seconds } in devices {
+            if let Some(public_key) = public_keys.get(&device).map(|key| *key.as_bytes()) {
+                let expect = ToForwarder::Expect {
+                    public_key,
+                    receiver_index,
+                    silent_seconds,
+                    by_former_key,
+                };
+                gateway.outbox.tell(&expect).await;
+            }
         }
     }
     Ok(())

@@ -111,10 +111,11 @@ impl Hearing {
                 self.departures.lock().ended(device, Instant::now());
                 self.sessions.write(SessionChange::Ended { device, last_seen_at }).await;
             }
-            FromForwarder::Moving { device, receiver_index, silent_seconds } => {
+            FromForwarder::Moving { device, receiver_index, silent_seconds, by_former_key } => {
                 // Without a place it is told of again, or comes to the others by itself.
-                let moving = MovingDevice { device, receiver_index, silent_seconds };
-                let _ = self.moving.try_send((moving, Instant::now()));
+                let device = MovingDevice { device, receiver_index, silent_seconds };
+                let told = Told { device, by_former_key, at: Instant::now() };
+                let _ = self.moving.try_send(told);
             }
             FromForwarder::Totals(totals) => self.state.counted(*totals),
             #[cfg(feature = "leaky")]
@@ -264,8 +265,12 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn device_that_moves_while_nobody_leaves_is_flagged() {
         let (scene, theirs) = Scene::new().await;
-        let moving =
-            FromForwarder::Moving { device: scene.device, receiver_index: 7, silent_seconds: 0 };
+        let moving = FromForwarder::Moving {
+            device: scene.device,
+            receiver_index: 7,
+            silent_seconds: 0,
+            by_former_key: false,
+        };
         let end = scene.hear(theirs, vec![scene.began(1), moving]).await;
         assert!(matches!(end, End::Excess(Excess::Moving)), "{end:?}");
     }

@@ -161,9 +161,9 @@ impl Limits {
                 let last_seen_at = last_seen_at.clamp(wall.minus(END_DELAY), wall);
                 Ok(FromForwarder::SessionEnded { device, last_seen_at })
             }
-            FromForwarder::Moving { device, receiver_index, silent_seconds } => {
+            FromForwarder::Moving { device, .. } => {
                 self.moving(device, now)?;
-                Ok(FromForwarder::Moving { device, receiver_index, silent_seconds })
+                Ok(message)
             }
             #[cfg(feature = "leaky")]
             FromForwarder::Leaked { .. } => Ok(message),
@@ -268,7 +268,7 @@ mod tests {
     }
 
     fn moving(device: DeviceId) -> FromForwarder {
-        FromForwarder::Moving { device, receiver_index: 7, silent_seconds: 3 }
+        FromForwarder::Moving { device, receiver_index: 7, silent_seconds: 3, by_former_key: false }
     }
 
     /// A forwarder that is checked, and the simulated time.

@@ -14,6 +14,7 @@ mod device_watch;
 mod entrance;
 mod forwarder;
 mod forwarder_state;
+pub(crate) mod gateway_keys;
 pub(crate) mod gateway_name;
 mod hand_over;
 mod hearing;
@@ -60,7 +61,7 @@ use tacit_accounts::{
     post::Mail,
     site::{Audited, Errors},
 };
-use tacit_keys::{DataKeys, PrivateKey, PublicKey, gateway_key};
+use tacit_keys::{DataKeys, GatewayKeys as Keys};
 use tacit_messages::{DeviceId, UnixSeconds, clock::Instant};
 use tokio::{
     runtime,
@@ -75,6 +76,7 @@ use self::{
     departures::Departures,
     forwarder::Forwarder,
     forwarder_state::ForwarderState,
+    gateway_keys::{GatewayKeys, GatewayKeysError},
     hearing::Hearing,
     key_rotation::KeyRotation,
     outbox::Outbox,
@@ -116,8 +118,8 @@ pub(crate) struct Gateway {
     pub(crate) settings: Arc<LiveSettings>,
     /// The tunnel networks.
     pub(crate) networks: TunnelPool,
-    /// The gateway's WireGuard key.
-    pub(crate) public_key: PublicKey,
+    /// The gateway's WireGuard keys.
+    pub(crate) keys: Arc<GatewayKeys>,
     /// Accounts, devices and sessions.
     pub(crate) store: Store,
     /// Whether the store can be reached.
@@ -178,6 +180,17 @@ impl Gateway {
         self.store.for_staff(caller.uid).note_look(deed, UnixSeconds::now()).await
     }
 
+    /// Makes a new key of the gateway's; the former is answered too until it is retired.
+    pub(crate) async fn rotate_key(&self) -> Result<(), GatewayKeysError> {
+        self.keys.rotate(&self.outbox).await
+    }
+
+    /// Answers the gateway's former key no longer.
+    pub(crate) async fn retire_key(&self, is_forced: bool) -> Result<(), GatewayKeysError> {
+        let sessions = self.forwarder.former_key_sessions();
+        self.keys.retire(&self.outbox, sessions, is_forced).await
+    }
+
     /// Whether devices can be handed over to other gateways: those with the same key, which the store's server tells.
     fn hands_over(&self) -> bool {
         self.settings.now().fleet_key.is_some() && self.store.hands_over()
@@ -226,7 +239,7 @@ struct Prepared {
     host_settings: HostSettings,
     data_dir: DataDir,
     data_keys: DataKeys,
-    identity: PrivateKey,
+    keys: GatewayKeys,
     listener: UnixListener,
     socket: AdminSocket,
     metrics: Option<TcpListener>,
@@ -249,10 +262,12 @@ impl Prepared {
         let site = site::listen(&settings, networks)?;
         let data_dir = DataDir::take(&settings.data_dir)?;
         let data_keys = data_key::load_or_create(&data_key::path(&settings), &database)?;
-        let identity = match &settings.fleet_key {
-            Some(path) => gateway_key::load_shared(path)?,
-            None => gateway_key::load_or_create(&data_dir.key_path())?,
+        let (path, is_shared) = match &settings.fleet_key {
+            Some(path) => (path.clone(), true),
+            None => (data_dir.key_path(), false),
         };
+        let keys = if is_shared { Keys::load_shared(&path) } else { Keys::load_or_create(&path) };
+        let keys = GatewayKeys::new(keys?, path, is_shared);
         data_dir.give_to(user)?;
         let (socket, listener) = AdminSocket::bind(&settings.socket)?;
         let starter = StarterProcess::start(&socket, &forwarder::arguments(&settings, networks))?;
@@ -264,7 +279,7 @@ impl Prepared {
             host_settings,
             data_dir,
             data_keys,
-            identity,
+            keys,
             listener,
             socket,
             metrics,
@@ -280,7 +295,7 @@ impl Prepared {
     async fn run(self, sources: Sources, config: ConfigFile) -> anyhow::Result<()> {
         let Self { settings, database, networks, host_settings, data_keys, .. } = self;
         let (_data_dir, name) = (self.data_dir, self.name);
-        let (identity, listener) = (self.identity, self.listener);
+        let (keys, listener) = (Arc::new(self.keys), self.listener);
         let (socket, metrics, mut starter_process) = (self.socket, self.metrics, self.starter);
         let mut stop_signal = stop_signal().context("catching signals")?;
         let hangup = signal(SignalKind::hangup()).context("catching signals")?;
@@ -300,7 +315,7 @@ impl Prepared {
         let gateway = Gateway {
             settings: Arc::new(LiveSettings::new(settings)),
             networks,
-            public_key: identity.public_key(),
+            keys,
             store: store.clone(),
             store_state: Arc::default(),
             name,
@@ -320,7 +335,7 @@ impl Prepared {
             is_draining: AtomicBool::default(),
             service_manager: self.service_manager,
         };
-        let running = Running::start(gateway, &host_settings, identity, starter, recorder).await;
+        let running = Running::start(gateway, &host_settings, starter, recorder).await;
         let running = match running {
             Ok(running) => running,
             Err(error) => {
@@ -381,7 +396,6 @@ impl Running {
     async fn start(
         gateway: Gateway,
         host_settings: &HostSettings,
-        identity: PrivateKey,
         starter: Starter,
         recorder: SessionRecorder,
     ) -> anyhow::Result<Self> {
@@ -394,10 +408,10 @@ impl Running {
             networks: gateway.networks,
             network,
             starter: Arc::new(starter),
-            identity,
+            keys: Arc::clone(&gateway.keys),
             hearing: Hearing {
                 lookups: lookup::start(gateway.store.clone(), Arc::clone(&outbox)),
-                moving: hand_over::start_giving(gateway.store.clone(), gateway.public_key),
+                moving: hand_over::start_giving(gateway.store.clone(), Arc::clone(&gateway.keys)),
                 sessions: SessionWriter::start(
                     recorder,
                     Arc::clone(&gateway.store_state),

@@ -101,11 +101,11 @@ impl Outbox {
         }
     }
 
-    /// Tells the forwarder of a device that is on its way here; who it is, is asked once it comes.
-    pub(crate) async fn expect(&self, device: &ToForwarder) {
+    /// Tells the forwarder something that needs no ticket: of a device that is on its way here, of a key of the gateway.
+    pub(crate) async fn tell(&self, message: &ToForwarder) {
         let current = self.current.lock().await;
         if let Some(Listener { link, .. }) = &current.to {
-            let _ = link.send(device).await;
+            let _ = link.send(message).await;
         }
     }
 

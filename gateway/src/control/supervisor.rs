@@ -4,7 +4,6 @@ use std::{future::pending, io, process::ExitStatus, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tacit_accounts::TunnelPool;
-use tacit_keys::PrivateKey;
 use tacit_messages::{ToForwarder, UnixSeconds, clock::Instant};
 use tokio::{
     sync::watch,
@@ -13,6 +12,7 @@ use tokio::{
 
 use super::{
     forwarder::{Forwarder, ForwarderError},
+    gateway_keys::GatewayKeys,
     hearing::{End, Hearing, SILENCE, Speaker},
     limits::Limits,
     outbox::Outbox,
@@ -43,8 +43,8 @@ pub(crate) struct Supervisor {
     pub(crate) network: Network,
     /// Where forwarders are started.
     pub(crate) starter: Arc<Starter>,
-    /// The gateway's key.
-    pub(crate) identity: PrivateKey,
+    /// The gateway's keys.
+    pub(crate) keys: Arc<GatewayKeys>,
     /// Where revocations and answers to `WhoIs` are sent.
     pub(crate) outbox: Arc<Outbox>,
     /// Where what it says goes.
@@ -88,7 +88,7 @@ impl Supervisor {
     pub(crate) async fn start(&self) -> Result<Forwarder, StartError> {
         let blank = self.starter.devices(self.workers).await.map_err(StartError::NoDevice)?;
         let tunnel = self.network.open_tunnel(blank).await?;
-        Ok(Forwarder::start(&self.starter, tunnel, &self.identity).await?)
+        Ok(Forwarder::start(&self.starter, tunnel, &self.keys.first()).await?)
     }
 
     /// Keeps a forwarder running, `first` to begin with, until `stop` says so.
@@ -102,6 +102,7 @@ impl Supervisor {
             let limits = Arc::new(Mutex::new(limits));
             let number =
                 self.outbox.attach(Arc::clone(forwarder.link()), Arc::clone(&limits)).await;
+            self.keys.tell(&self.outbox).await;
             let speaker = Speaker { link: forwarder.link(), number, limits: &limits };
             match self.hearing.hear(speaker, stopped(stop)).await {
                 End::Stopped => return self.stop(forwarder, number, &limits).await,

@@ -216,6 +216,7 @@ fn verbs(dir: &Path) -> Vec<Verb> {
         verb("audit", &[("--only", Word, "store-schema")]),
         verb("key show", &[]),
         verb("key rotate", &[]).with(&["--wait"]),
+        verb("key retire", &[]),
         verb("rules list", &[]),
         verb("rules show", &[("VERSION", Number, "1")]),
         verb(

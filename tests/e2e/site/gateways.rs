@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use tacit_tests::{
-    Client, Implementation, Visitor,
+    Client, Implementation, Lab, Visitor,
     clock::wait_until,
     lab::TARGET_V4,
     transfer::{Direction, transfer},
 };
 
-use super::{EMAIL, NOBODYS_KEY, customer, journey::add_device_with, logged_in};
+use super::{EMAIL, NOBODYS_KEY, customer, journey::add_device_with, logged_in, start};
 use crate::several_gateways::Scene;
 
 /// What a page offers: value and label of each choice.
@@ -81,4 +81,26 @@ fn device_made_at_one_gateway_connects_to_the_one_that_was_chosen() {
     assert_eq!(offered(&mut ann).len(), 0, "a gateway that was stopped is offered");
     let config = add_device_with(&mut ann, &[("name", "desk")]);
     assert!(config.text.contains(here.as_str().unwrap()), "{}", config.text);
+}
+
+#[test]
+fn site_shows_the_gateways_key_of_now_and_new_configs_have_it() {
+    let lab = Lab::new(1);
+    let (gateway, _server) = start(&lab, &[]);
+    customer(&lab, &gateway, EMAIL);
+    let mut ann = logged_in(&lab, &gateway, EMAIL);
+    let key = || gateway.json(&["key", "show"])["gateway_key"].as_str().unwrap().to_owned();
+    let shown = |page: &str| page.replace("&#61;", "=").replace("&#43;", "+").replace("&#47;", "/");
+    let former = key();
+    assert!(!shown(&ann.get("/devices").body).contains(&former), "there is no device yet");
+    let old = add_device_with(&mut ann, &[("name", "phone")]);
+    assert!(shown(&ann.get("/devices").body).contains(&former));
+
+    gateway.text(&["key", "rotate", "--gateway"]);
+    let page = shown(&ann.get("/devices").body);
+    assert!(page.contains(&key()) && !page.contains(&former), "{page}");
+    let new = add_device_with(&mut ann, &[("name", "tablet")]);
+    assert_ne!(new.gateway_key, old.gateway_key);
+    let fields = [("name", "watch"), ("public_key", former.as_str())];
+    assert_eq!(ann.submit("/devices", "/devices", &fields).status, 422, "a gateway's own key");
 }

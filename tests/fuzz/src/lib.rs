@@ -13,7 +13,8 @@ use boringtun::{
 };
 use tacit_forwarder::{
     Settings,
-    handshakes::{Handshakes, Identity, Outcome},
+    handshakes::{Handshakes, Outcome},
+    identity::Identities,
     inbound::{self, Inbound},
     inbox::HandshakeMessage,
     lookups::Lookups,
@@ -59,7 +60,7 @@ const PRESHARED_KEY: [u8; 32] = [3; 32];
 /// A forwarder with one device in session, its sockets on loopback and its TUN device a socket pair.
 struct World {
     state: State,
-    identity: Identity,
+    identities: Identities,
     client: Tunn,
     gateway_socket: UdpSocket,
     client_socket: UdpSocket,
@@ -98,7 +99,7 @@ impl World {
         let client = Tunn::new(client_key, gateway_public, Some(PRESHARED_KEY), None, 7, None);
         let mut world = Self {
             state: State::new(&settings).expect("state"),
-            identity: Identity::new(&SecretKey::new(GATEWAY_KEY)),
+            identities: Identities::new(&SecretKey::new(GATEWAY_KEY)),
             client,
             gateway_socket,
             client_socket,
@@ -121,7 +122,7 @@ impl World {
             tunnel_v4: Ipv4Addr::new(10, 66, 0, SLOT as u8),
             tunnel_v6: [0xfd66, 0x7ac1, 7, 0, 0, 0, 0, SLOT as u16].into(),
         };
-        let peer = self.identity.peer(SLOT, &credentials, Instant::now());
+        let peer = self.identities.current().peer(SLOT, &credentials, Instant::now());
         self.state.peers.insert(SLOT, peer);
         let mut buffer = [0; 256];
         let TunnResult::WriteToNetwork(initiation) =
@@ -131,7 +132,7 @@ impl World {
         };
         let source = self.client_socket.local_addr().expect("address");
         let message = HandshakeMessage::new(Kind::Initiation, source, initiation);
-        let Outcome::Reply(response) = self.handshakes().respond(SLOT, &message) else {
+        let Some(Outcome::Reply(response)) = self.handshakes().respond(SLOT, &message) else {
             panic!("no response");
         };
         let TunnResult::WriteToNetwork(keepalive) =
@@ -146,7 +147,7 @@ impl World {
 
     fn handshakes(&self) -> Handshakes<'_> {
         Handshakes {
-            identity: &self.identity,
+            identities: &self.identities,
             state: &self.state,
             io: self.outbound_io(),
             now: Instant::now(),
@@ -198,7 +199,7 @@ impl World {
         while self.inbound.turn(io, &self.state, counters, Instant::now()) {}
         let (messages, _) = self.state.inbox.take(usize::MAX);
         let handshakes = Handshakes {
-            identity: &self.identity,
+            identities: &self.identities,
             state: &self.state,
             io: outbound::Io { tun: io.tun, udp_v4: Some(io.udp), udp_v6: None },
             now: Instant::now(),
@@ -211,7 +212,7 @@ impl World {
                 handshakes.io.send(endpoint, &reply);
             }
         }
-        self.identity.reset_count();
+        self.identities.reset_count();
     }
 
     fn outbound(&mut self, mut data: &[u8]) {
