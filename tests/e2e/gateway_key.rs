@@ -44,7 +44,10 @@ fn with_former(gateway: &Gateway<'_>) -> u64 {
 /// Asserts that a client that starts now is served.
 fn is_served(namespace: &Namespace, implementation: Implementation, config: &Config) {
     let client = Client::up(namespace, implementation, config);
-    assert!(connects(namespace, TARGET_V4.into()), "{implementation:?}");
+    // A client tries again after 5 seconds, should its first message get lost while a forwarder starts.
+    wait_until(&format!("{implementation:?} to be served"), 5 * SOON, || {
+        connects(namespace, TARGET_V4.into())
+    });
     client.down();
 }
 
