@@ -254,6 +254,9 @@ pub(crate) async fn remove_past(
     latest: UnixSeconds,
 ) -> Result<u64, StoreError> {
     let table = chain.table();
+    // Before the look at the entries, so that whoever else removes some at this moment is done.
+    let (_, sealed) = hold(write, chain).await?.ok_or(StoreError::Corrupt(CHAIN_STATE.name))?;
+    let mut state = open(keys, chain, &sealed)?;
     // Up to the first that stays: a chain is shortened at its begin only.
     let last: Option<(i64, Vec<u8>)> = sqlx::query_as(AssertSqlSafe(format!(
         "SELECT number, hash FROM {table} WHERE number <
@@ -264,25 +267,19 @@ pub(crate) async fn remove_past(
     .fetch_optional(write.connection())
     .await?;
     let Some((number, hash)) = last else { return Ok(0) };
-    let hash = hash[..].try_into().map_err(|_| StoreError::Corrupt(CHAIN_STATE.name))?;
-    shorten(write, keys, chain, (number, hash)).await?;
+    let foot = End {
+        entries: number.unsigned_abs(),
+        hash: hash[..].try_into().map_err(|_| StoreError::Corrupt(CHAIN_STATE.name))?,
+    };
+    if foot.entries <= state.foot.entries {
+        // Somebody put back what was removed, for `verify` to find.
+        return Ok(0);
+    }
+    state.foot = foot;
+    save(write, keys, chain, &state).await?;
     let sql = format!("DELETE FROM {table} WHERE number <= $1");
     let removed = sqlx::query(AssertSqlSafe(sql)).bind(number).execute(write.connection()).await?;
     Ok(removed.rows_affected())
-}
-
-/// Moves the chain's foot on to the entry of this number and hash: that one and all before it are being removed.
-async fn shorten(
-    write: &mut Write,
-    keys: &DataKeys,
-    chain: Chain,
-    last_removed: (i64, Hash),
-) -> Result<(), StoreError> {
-    let row = hold(write, chain).await?;
-    let (_, sealed) = row.ok_or(StoreError::Corrupt(CHAIN_STATE.name))?;
-    let mut state = open(keys, chain, &sealed)?;
-    state.foot = End { entries: last_removed.0.unsigned_abs(), hash: last_removed.1 };
-    save(write, keys, chain, &state).await
 }
 
 async fn save(
