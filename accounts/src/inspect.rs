@@ -13,7 +13,7 @@ pub struct Inspection {
     is_at_server: bool,
     /// Table and name of every column, of views too.
     pub columns: BTreeSet<(String, String)>,
-    /// Kind and name of what acts by itself: triggers and views.
+    /// Kind and name of what acts by itself, or has a server hand changes on: triggers and publications, for example.
     pub programs: Vec<(String, String)>,
     /// What a purge should have removed.
     pub past_its_time: PastItsTime,

@@ -34,14 +34,26 @@ pub(crate) const BEGIN_ALONE: &str = "BEGIN; SELECT pg_advisory_xact_lock(837016
 pub(crate) const BEGIN_BESIDE_OTHERS: &str =
     "BEGIN; SELECT pg_advisory_xact_lock_shared(8370165091)";
 
+// information_schema tells nobody of what is another role's; the catalogue tells everybody of all.
 pub(crate) const COLUMNS: &str =
-    "SELECT CAST(table_name AS TEXT), CAST(column_name AS TEXT) FROM information_schema.columns
-     WHERE table_schema = current_schema()";
+    "SELECT CAST(relname AS TEXT), CAST(attname AS TEXT) FROM pg_attribute
+        JOIN pg_class ON pg_class.oid = attrelid
+     WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p', 'v', 'm', 'f')
+     AND attnum > 0 AND NOT attisdropped";
+/// What acts by itself, or has the server hand changes on.
 pub(crate) const PROGRAMS: &str = "SELECT 'trigger', CAST(tgname AS TEXT) FROM pg_trigger
         JOIN pg_class ON pg_class.oid = tgrelid WHERE NOT tgisinternal AND relnamespace = current_schema()::regnamespace
      UNION ALL SELECT 'rule', CAST(rulename AS TEXT) FROM pg_rewrite
         JOIN pg_class ON pg_class.oid = ev_class WHERE relnamespace = current_schema()::regnamespace
-     UNION ALL SELECT 'function', CAST(proname AS TEXT) FROM pg_proc WHERE pronamespace = current_schema()::regnamespace";
+     UNION ALL SELECT 'policy', CAST(polname AS TEXT) FROM pg_policy
+        JOIN pg_class ON pg_class.oid = polrelid WHERE relnamespace = current_schema()::regnamespace
+     UNION ALL SELECT 'function', CAST(proname AS TEXT) FROM pg_proc WHERE pronamespace = current_schema()::regnamespace
+     UNION ALL SELECT 'event trigger', CAST(evtname AS TEXT) FROM pg_event_trigger
+     UNION ALL SELECT 'publication', CAST(pubname AS TEXT) FROM pg_publication
+     UNION ALL SELECT 'subscription', CAST(subname AS TEXT) FROM pg_subscription
+        JOIN pg_database ON pg_database.oid = subdbid WHERE datname = current_database()
+     UNION ALL SELECT 'logical replication slot', CAST(slot_name AS TEXT) FROM pg_replication_slots
+        WHERE database = current_database()";
 
 pub(crate) const HIGHEST_NUMBERS: &str = "SELECT numbered.name, numbered.highest FROM (
         SELECT CAST(table_name AS TEXT) AS name,

@@ -8,7 +8,7 @@ use std::{
 };
 
 use sqlx::{AnyConnection, Connection, Executor};
-use tacit_accounts::{Database, Store, StoreError};
+use tacit_accounts::{DataKind, Database, Deed, Inspection, Store, StoreError};
 use tacit_messages::clock::Instant;
 use tacit_tests::postgres::Postgres;
 use tokio::time::sleep;
@@ -149,10 +149,15 @@ struct OwnServer {
 
 impl OwnServer {
     async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    async fn start_with(more: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
         let path = dir.path().join("server");
-        let server = Postgres::start_with(&path, None, &["-c", "wal_recycle=off"]);
+        let flags = [&["-c", "wal_recycle=off"], more].concat();
+        let server = Postgres::start_with(&path, None, &flags);
         let _ = server.sql("postgres", "CREATE ROLE vpn LOGIN");
         let _ = server.sql("postgres", "CREATE DATABASE tacit OWNER vpn");
         let url = server.url("tacit").replace("//tacit@", "//vpn@");
@@ -244,6 +249,93 @@ async fn what_another_gateway_removes_during_a_purge_is_not_taken_for_purged() {
     assert_eq!(is_due(&mut watcher).await, 1);
     other.purge(Duration::ZERO, NOW).await.unwrap();
     assert_eq!(is_due(&mut watcher).await, 0);
+}
+
+/// Waits until so many wait for a lock.
+async fn until_waiting(watcher: &mut AnyConnection, count: i64) {
+    let sql = "SELECT COUNT(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    let began = Instant::now();
+    while sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut *watcher).await.unwrap() < count {
+        assert!(Instant::now().since(began) < Duration::from_secs(4), "nobody waits");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn chain_is_whole_after_two_gateways_have_shortened_it_at_once() {
+    let own = OwnServer::start().await;
+    let account = add_account(&own.store, "ann@example.org").await;
+    let staff = own.store.for_staff(7);
+    for day in 0..10 {
+        let look = Deed::on(account, "session list", &[DataKind::Sessions]);
+        staff.note_look(look, later(day * DAY)).await.unwrap();
+    }
+    let url = own.server.url("tacit").replace("//tacit@", "//vpn@");
+    let mut holder = AnyConnection::connect(&url).await.unwrap();
+    let mut watcher = AnyConnection::connect(&url).await.unwrap();
+    let mut gateways = Vec::new();
+    for kept in [5 * DAY, 8 * DAY] {
+        let database = Database::Postgres(url.parse().unwrap());
+        let store = open(database, pool("10.66.0.0/16", "fd66::/64")).await.unwrap();
+        gateways.push(store.with_times(Duration::ZERO, Duration::from_secs(kept)));
+    }
+    holder.execute(sqlx::raw_sql("BEGIN; UPDATE chains SET entries = entries")).await.unwrap();
+    let mut purging = Vec::new();
+    for (turn, store) in (1..).zip(gateways) {
+        let purge = async move { store.purge(Duration::ZERO, later(10 * DAY)).await };
+        purging.push(tokio::spawn(purge));
+        until_waiting(&mut watcher, turn).await;
+    }
+    holder.execute(sqlx::raw_sql("COMMIT")).await.unwrap();
+    let mut removed = 0;
+    for purge in purging {
+        removed += purge.await.unwrap().unwrap().staff_entries;
+    }
+    assert_eq!(removed, 6);
+    own.store.verify_staff_log(None).await.unwrap().expect("the chain is whole");
+}
+
+async fn inspected(own: &OwnServer) -> Inspection {
+    let url = own.server.url("tacit").replace("//tacit@", "//vpn@");
+    let database = Database::Postgres(url.parse().unwrap());
+    Inspection::of(database, NOW, NOW, NOW).await.unwrap()
+}
+
+#[tokio::test]
+async fn what_another_role_made_in_the_database_is_seen() {
+    let own = OwnServer::start_with(&["-c", "wal_level=logical"]).await;
+    let before = inspected(&own).await;
+    assert_eq!(before.columns, before.listed_columns());
+    assert_eq!(before.programs, []);
+    let _ = own.server.sql(
+        "tacit",
+        "CREATE TABLE flows (destination TEXT);
+         CREATE MATERIALIZED VIEW seen AS SELECT 1 AS one;
+         REVOKE ALL ON flows, seen FROM PUBLIC;
+         CREATE PUBLICATION copies FOR ALL TABLES;
+         CREATE POLICY few ON flows USING (true);
+         CREATE SCHEMA elsewhere;
+         CREATE FUNCTION elsewhere.act() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';
+         CREATE EVENT TRIGGER acts ON ddl_command_end EXECUTE FUNCTION elsewhere.act();
+         CREATE SUBSCRIPTION draws CONNECTION 'dbname=none' PUBLICATION p WITH (connect = false);",
+    );
+    let _ =
+        own.server.sql("tacit", "SELECT pg_create_logical_replication_slot('slot', 'pgoutput')");
+    let after = inspected(&own).await;
+    let added = after.columns.difference(&before.columns).cloned();
+    let expected = [("flows", "destination"), ("seen", "one")];
+    assert!(added.eq(expected.map(|(table, column)| (table.to_owned(), column.to_owned()))));
+    let mut kinds: Vec<_> = after.programs.iter().map(|(kind, _)| kind.as_str()).collect();
+    kinds.sort_unstable();
+    let expected = [
+        "event trigger",
+        "logical replication slot",
+        "policy",
+        "publication",
+        "rule",
+        "subscription",
+    ];
+    assert_eq!(kinds, expected);
 }
 
 #[tokio::test]
