@@ -9,7 +9,7 @@ use crate::{Database, StoreError, store::Write};
 const KNOWN_TEXT: &[u8] = b"This store is sealed with this key.";
 
 /// A key's number, and the known text sealed with it.
-type Recorded = (i64, Vec<u8>);
+pub(crate) type Recorded = (i64, Vec<u8>);
 
 /// Refuses wrong keys for the store in `database` without changing the file.
 ///
@@ -61,7 +61,7 @@ async fn recorded(connection: &mut AnyConnection) -> Result<Vec<Recorded>, Store
 }
 
 /// Each key that the store needs must be at hand.
-fn check(recorded: &[Recorded], keys: &DataKeys) -> Result<(), StoreError> {
+pub(crate) fn check(recorded: &[Recorded], keys: &DataKeys) -> Result<(), StoreError> {
     for (id, sealed) in recorded {
         let key = u32::try_from(*id).ok().and_then(|id| keys.find(KeyId(id)));
         let text = key.ok_or(StoreError::WrongDataKey)?.open(place(*id), sealed);

@@ -105,6 +105,11 @@ pub enum StoreError {
         "another gateway of this name runs on this database, or did a moment ago; give each its own `gateway-name`"
     )]
     GatewayNameTaken,
+    /// The gateway was silent for so long that its row went to another, or went.
+    #[error(
+        "this gateway could not reach the database for so long that another took its name, or an operator removed it"
+    )]
+    GatewayReplaced,
     /// No gateway has this name.
     #[error("there is no gateway of this name; `tacit gateway list` shows all")]
     NoSuchGateway,
@@ -123,6 +128,12 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether a gateway that gets this when it writes must end: it is taken for dead, and others have gone on without it.
+    #[must_use]
+    pub const fn ends_gateway(&self) -> bool {
+        matches!(self, Self::GatewayReplaced | Self::WrongDataKey)
+    }
+
     /// Whether the database could not be asked, so that it may work later without anybody's doing.
     #[must_use]
     pub fn is_away(&self) -> bool {

@@ -3,13 +3,17 @@
 //! Each gateway completes its own sessions. One that has been silent for long is taken for dead: the others complete its
 //! sessions at the time when it was last known to run. If it was only cut off from the store, it corrects them once it
 //! is back, for such a row keeps the gateway's number until that has said so itself.
+//!
+//! Others may also go on without it: take its name, remove it, or change the data key. So each change of a gateway's
+//! begins with a look whether the gateway still is who it was.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use tacit_keys::DataKeys;
 use tacit_messages::UnixSeconds;
 
 use crate::{
-    Store, StoreError,
+    Store, StoreError, Unwritten, data_keys,
     store::Write,
     times::{read_time, time_column},
 };
@@ -23,38 +27,66 @@ pub(crate) const FIRST: i64 = 1;
 /// What there is of a gateway in the store.
 type Row = (i64, Option<String>, Option<i64>);
 
+/// A gateway's start at a store that others share.
+#[derive(Debug)]
+pub struct Start {
+    /// The store in the gateway's hands.
+    pub store: Store,
+    /// How many changes of sessions that waited were written.
+    pub taken_up: usize,
+    /// How many sessions were completed that its predecessor had left open.
+    pub closed: u64,
+}
+
 impl Store {
     /// Writes sessions and takes letters as the gateway called `name`. Its `identity` is no other gateway's, and stays
-    /// the same over its restarts. Sessions that its predecessor left open are completed, as in
-    /// [`Self::close_open_sessions`]; returns how many.
+    /// the same over its restarts. What waits since its last stop is written as in [`Self::take_up`], and sessions that
+    /// are still open then are completed as in [`Self::close_open_sessions`].
     ///
     /// # Errors
     /// [`StoreError::GatewayNameTaken`] if another gateway of this name runs.
     pub async fn for_gateway(
-        mut self,
+        self,
         name: &str,
         identity: &str,
+        waiting: Option<&Unwritten>,
         now: UnixSeconds,
-    ) -> Result<(Self, u64), StoreError> {
+    ) -> Result<Start, StoreError> {
         let mut write = self.write().await?;
-        self.gateway = match find(&mut write, name, identity, now).await? {
+        let found = find(&mut write, name, identity, now).await?;
+        let former = match waiting {
+            Some(waiting) => own_number(&mut write, waiting.gateway, identity).await?,
+            None => None,
+        };
+        let gateway = match found {
             Some(id) => {
                 take(&mut write, id, name, identity).await?;
                 id
             }
             None => make(&mut write, name, identity).await?,
         };
-        let closed = self.close_left_open(&mut write).await?;
+        let taken_up = match waiting {
+            // What others wrote since under the number that it had is none of its own.
+            Some(waiting) => {
+                let theirs = self.of_gateway(former.unwrap_or(gateway));
+                theirs.write_waiting(&mut write, waiting).await?
+            }
+            None => 0,
+        };
+        let mut store = self.of_gateway(gateway);
+        let closed = store.close_left_open(&mut write).await?;
         // From now on nobody else can have the name.
-        self.note_alive(&mut write, now).await?;
+        store.note_alive(&mut write, now).await?;
         write.commit().await?;
-        Ok((self, closed))
+        store.identity = Some(Arc::from(identity));
+        Ok(Start { store, taken_up, closed })
     }
 
     /// Records that the gateway runs. Sessions of it that others completed meanwhile, because it was silent, go on.
     ///
     /// # Errors
-    /// [`StoreError::Database`]
+    /// [`StoreError::GatewayReplaced`] or [`StoreError::WrongDataKey`] if others have gone on without it: then it must
+    /// end, as after every change that fails so.
     pub async fn alive(&self, now: UnixSeconds) -> Result<(), StoreError> {
         let mut write = self.write_quickly().await?;
         self.note_alive(&mut write, now).await?;
@@ -128,6 +160,39 @@ impl Store {
     }
 }
 
+/// Fails unless the gateway of this number is who it was, and has the keys that the store is sealed with now.
+pub(crate) async fn check_own(
+    write: &mut Write,
+    gateway: i64,
+    identity: &str,
+    keys: &DataKeys,
+) -> Result<(), StoreError> {
+    let rows: Vec<(Option<i64>, i64, Vec<u8>)> = sqlx::query_as(
+        "SELECT gateways.id, data_keys.id, data_keys.check_value FROM data_keys
+         LEFT JOIN gateways ON gateways.id = $1 AND gateways.identity = $2",
+    )
+    .bind(gateway)
+    .bind(identity.to_owned())
+    .fetch_all(write.connection())
+    .await?;
+    if !rows.iter().any(|(found, ..)| found.is_some()) {
+        return Err(StoreError::GatewayReplaced);
+    }
+    let recorded: Vec<_> = rows.into_iter().map(|(_, id, sealed)| (id, sealed)).collect();
+    data_keys::check(&recorded, keys)
+}
+
+/// The number, if it is no other gateway's.
+async fn own_number(
+    write: &mut Write,
+    number: i64,
+    identity: &str,
+) -> Result<Option<i64>, StoreError> {
+    let sql = "SELECT id FROM gateways WHERE id = $1 AND COALESCE(identity, $2) = $2";
+    let own = sqlx::query_scalar(sql).bind(number).bind(identity.to_owned());
+    Ok(own.fetch_optional(write.connection()).await?)
+}
+
 /// Finds the gateway's row: its own, that of a dead one of its name, or the one that was there before gateways had names.
 async fn find(
     write: &mut Write,
@@ -165,12 +230,17 @@ async fn take(write: &mut Write, id: i64, name: &str, identity: &str) -> Result<
         .bind(id)
         .execute(write.connection())
         .await?;
-    sqlx::query("UPDATE gateways SET name = $1, identity = $2 WHERE id = $3")
-        .bind(name)
-        .bind(identity)
-        .bind(id)
-        .execute(write.connection())
-        .await?;
+    // What another counted is not for what this one has still to write.
+    sqlx::query(
+        "UPDATE gateways SET name = $1, identity = $2,
+            session_groups = CASE WHEN identity != $2 THEN 0 ELSE session_groups END
+         WHERE id = $3",
+    )
+    .bind(name)
+    .bind(identity)
+    .bind(id)
+    .execute(write.connection())
+    .await?;
     Ok(())
 }
 

@@ -64,7 +64,7 @@ pub use entrances::{Entrance, Region, RegionError};
 pub use error::StoreError;
 pub use export::{Export, Reader};
 pub use fleet::FleetGateway;
-pub use gateways::PRESUMED_DEAD_AFTER;
+pub use gateways::{PRESUMED_DEAD_AFTER, Start};
 pub use hand_over::{HandOver, MovingDevice};
 pub use inspect::Inspection;
 pub use inventory::{Column, Inventory, inventory};

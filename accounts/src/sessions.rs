@@ -90,7 +90,7 @@ impl SessionRecorder {
     /// Returns the devices that began a session although they may not be connected any more.
     ///
     /// # Errors
-    /// [`StoreError::Database`]
+    /// [`StoreError::GatewayReplaced`] if somebody else has written as this gateway, [`StoreError::Database`]
     pub async fn record(
         &mut self,
         changes: &[SessionChange],
@@ -109,12 +109,19 @@ impl SessionRecorder {
             == 1;
         if is_new {
             self.store.record_changes(&mut write, changes).await?;
+        } else if self.groups_written(&mut write).await? != Some(self.groups + 1) {
+            return Err(StoreError::GatewayReplaced);
         }
         let began: Vec<_> = changes.iter().filter_map(SessionChange::began).collect();
         let unwelcome = unwelcome(write.connection(), &began, now).await?;
         write.commit().await?;
         self.groups += 1;
         Ok(unwelcome)
+    }
+
+    async fn groups_written(&self, write: &mut Write) -> Result<Option<i64>, StoreError> {
+        let groups = sqlx::query_scalar("SELECT session_groups FROM gateways WHERE id = $1");
+        Ok(groups.bind(self.store.gateway).fetch_optional(write.connection()).await?)
     }
 }
 

@@ -30,6 +30,8 @@ pub struct Store {
     connections: Connections,
     /// Whose sessions are written.
     pub(crate) gateway: i64,
+    /// What tells that gateway from another of its name, if several share the store.
+    pub(crate) identity: Option<Arc<str>>,
     /// Whether the server is not to tell of changes of devices.
     is_polling: bool,
     /// Writers of this process queue here, in order; SQLite would have them poll.
@@ -114,6 +116,7 @@ impl Store {
             connections: database.connect().await?,
             database: database.clone(),
             gateway: gateways::FIRST,
+            identity: None,
             is_polling: false,
             turn: Arc::new(Mutex::new(())),
             keys: Arc::new(RwLock::new(Arc::new(keys))),
@@ -181,7 +184,7 @@ impl Store {
 
     /// The same store in the hands of the gateway of this number.
     pub(crate) fn of_gateway(&self, gateway: i64) -> Self {
-        Self { gateway, ..self.clone() }
+        Self { gateway, identity: None, ..self.clone() }
     }
 
     /// Counts accounts and devices.
@@ -256,12 +259,19 @@ impl Store {
     ) -> Result<Write, StoreError> {
         let (turn, connections, tells) =
             (Arc::clone(&self.turn), connections.clone(), self.tells());
+        let (keys, gateway, identity) =
+            (Arc::clone(&self.keys), self.gateway, self.identity.clone());
         // Whoever is dropped at the begin would leave a transaction that nobody ends, with its lock: so the begin goes on
         // by itself, and what has begun is undone.
         let begun = tokio::spawn(async move {
             let turn = turn.lock_owned().await;
             let transaction = connections.begin_with(statement).await?;
-            Ok(Write { transaction, tells, _turn: turn })
+            let mut write = Write { transaction, tells, _turn: turn };
+            if let Some(identity) = identity {
+                let keys = Arc::clone(&keys.read());
+                gateways::check_own(&mut write, gateway, &identity, &keys).await?;
+            }
+            Ok(write)
         });
         begun.await.unwrap_or(Err(StoreError::Database(sqlx::Error::WorkerCrashed)))
     }

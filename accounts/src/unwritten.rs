@@ -21,6 +21,7 @@ use crate::{
     SessionChange, Store, StoreError,
     chain::{self, HASH_LEN, Hash},
     sessions::SessionRecorder,
+    store::Write,
 };
 
 /// No table's: what is sealed for it opens nowhere in the store.
@@ -53,7 +54,7 @@ pub enum UnwrittenError {
 /// Changes of sessions that wait.
 #[derive(Debug)]
 pub struct Unwritten {
-    gateway: i64,
+    pub(crate) gateway: i64,
     /// How many groups were written before.
     groups: i64,
     /// How many changes, from the begin on, may have been written after all.
@@ -94,21 +95,31 @@ impl Store {
     }
 
     /// Writes changes that waited, each once however often this is tried, and returns how many were to be written. Call
-    /// before the sessions that are open are completed.
+    /// before the sessions that are open are completed, and only where the store is one gateway's alone; else
+    /// [`Self::for_gateway`] does it.
     ///
     /// # Errors
     /// [`StoreError::Database`]
     pub async fn take_up(&self, unwritten: &Unwritten) -> Result<usize, StoreError> {
-        let Unwritten { gateway, groups, tried, changes } = unwritten;
-        let theirs = self.of_gateway(*gateway);
-        let mut write = theirs.write_beside_others().await?;
-        // An update, so that whoever else has the gateway's name by now waits.
-        let written: Option<i64> = sqlx::query_scalar(
-            "UPDATE gateways SET session_groups = session_groups WHERE id = $1 RETURNING session_groups",
-        )
-        .bind(gateway)
-        .fetch_optional(write.connection())
-        .await?;
+        let theirs = self.of_gateway(unwritten.gateway);
+        let mut write = theirs.write().await?;
+        let left = theirs.write_waiting(&mut write, unwritten).await?;
+        write.commit().await?;
+        Ok(left)
+    }
+
+    /// Writes what waited as this gateway, and returns how many changes that were.
+    pub(crate) async fn write_waiting(
+        &self,
+        write: &mut Write,
+        unwritten: &Unwritten,
+    ) -> Result<usize, StoreError> {
+        let Unwritten { groups, tried, changes, .. } = unwritten;
+        let written: Option<i64> =
+            sqlx::query_scalar("SELECT session_groups FROM gateways WHERE id = $1")
+                .bind(self.gateway)
+                .fetch_optional(write.connection())
+                .await?;
         let left = match written {
             // The store is as it was then, or was restored from a backup from before.
             Some(written) if written <= *groups => &changes[..],
@@ -116,13 +127,12 @@ impl Store {
             // They were taken up before.
             _ => return Ok(0),
         };
-        theirs.record_changes(&mut write, left).await?;
+        self.record_changes(write, left).await?;
         sqlx::query("UPDATE gateways SET session_groups = $1 WHERE id = $2")
             .bind(groups + 2)
-            .bind(gateway)
+            .bind(self.gateway)
             .execute(write.connection())
             .await?;
-        write.commit().await?;
         Ok(left.len())
     }
 }

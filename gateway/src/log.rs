@@ -152,6 +152,11 @@ pub(crate) fn starter_died() {
     error!("the starter died; the gateway stops, because no forwarder could be started again");
 }
 
+/// Others that share the store went on without this gateway.
+pub(crate) fn gateway_ends(why: &dyn Display) {
+    error!(error = %why, "the gateway stops, for another start");
+}
+
 /// A new forwarder carries packets.
 pub(crate) fn forwarder_restarted(restarts: u64, pid: u32) {
     warn!(restarts, pid, "the forwarder runs again");

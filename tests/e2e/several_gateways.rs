@@ -146,6 +146,29 @@ fn device_made_at_one_gateway_forwards_at_the_other_and_its_session_outlives_the
 }
 
 #[test]
+fn gateway_whose_name_another_took_while_it_was_cut_off_ends_and_says_why() {
+    let scene = Scene::new();
+    let (mut near, far) = scene.gateways(&[]);
+    let config = near.customer(NEAR);
+    let twin = "UPDATE gateways SET identity = repeat('0', 32) WHERE name = 'near'";
+    let _ = scene.server.sql("tacit", twin);
+    let _client = RawClient::connected(&scene.near.clients[0], &config);
+    assert!(!near.wait(Duration::from_secs(20)).success());
+    let why = "another took its name, or an operator removed it";
+    assert!(near.log().contains(why), "{}", near.log());
+    assert!(far.sessions(NEAR).is_empty(), "it wrote as another gateway");
+    near.spawn();
+    assert!(!near.wait(Duration::from_secs(15)).success());
+    assert!(near.log().contains("another gateway of this name"), "{}", near.log());
+
+    let dead = "UPDATE gateways SET last_alive_at = last_alive_at - 600 WHERE name = 'near'";
+    let _ = scene.server.sql("tacit", dead);
+    near.run();
+    let kept = far.wait_for_sessions(NEAR, 1);
+    assert!(!kept[0]["ended_at"].is_null(), "{kept:?}");
+}
+
+#[test]
 fn sessions_of_a_gateway_that_died_are_closed_by_another_and_its_name_is_its_own() {
     let scene = Scene::new();
     let (mut near, mut far) = scene.gateways(&[]);

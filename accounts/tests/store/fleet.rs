@@ -7,9 +7,8 @@ use tacit_accounts::{PRESUMED_DEAD_AFTER, Store, StoreError, Turn};
 use crate::{Fixture, NOW, add_device, ip, later};
 
 async fn gateway(fixture: &Fixture, name: &str) -> Store {
-    let (store, _) =
-        fixture.store.clone().for_gateway(name, &format!("of {name}"), NOW).await.unwrap();
-    store
+    let identity = format!("of {name}");
+    fixture.store.clone().for_gateway(name, &identity, None, NOW).await.unwrap().store
 }
 
 #[tokio::test]

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use tacit_accounts::{AccountId, Entrance, PRESUMED_DEAD_AFTER, SessionChange, Store, StoreError};
+use tacit_accounts::{
+    AccountId, Entrance, PRESUMED_DEAD_AFTER, SessionChange, Start, Store, StoreError,
+};
 use tacit_keys::PresharedKey;
 use tacit_messages::{DeviceId, UnixSeconds};
 
@@ -14,16 +16,12 @@ fn presumed_dead() -> UnixSeconds {
 }
 
 async fn gateway(fixture: &Fixture, name: &str) -> Store {
-    gateway_at(fixture, name, NOW).await.unwrap().0
+    gateway_at(fixture, name, NOW).await.unwrap().store
 }
 
 /// A gateway in a data directory that is named as it is.
-async fn gateway_at(
-    fixture: &Fixture,
-    name: &str,
-    now: UnixSeconds,
-) -> Result<(Store, u64), StoreError> {
-    fixture.store.clone().for_gateway(name, &format!("of {name}"), now).await
+async fn gateway_at(fixture: &Fixture, name: &str, now: UnixSeconds) -> Result<Start, StoreError> {
+    fixture.store.clone().for_gateway(name, &format!("of {name}"), None, now).await
 }
 
 async fn connected(store: &Store, account: AccountId, name: &str, at: UnixSeconds) -> DeviceId {
@@ -46,8 +44,8 @@ async fn start_closes_only_the_gateways_own_sessions() {
     connected(&rome, account, "laptop", later(1)).await;
     oslo.alive(later(20)).await.unwrap();
     rome.alive(later(30)).await.unwrap();
-    let (_, closed) = gateway_at(&fixture, "oslo", later(60)).await.unwrap();
-    assert_eq!(closed, 1);
+    let start = gateway_at(&fixture, "oslo", later(60)).await.unwrap();
+    assert_eq!(start.closed, 1);
     assert_eq!(ends(&oslo, account).await, [Some(later(20)), None]);
 }
 
@@ -80,8 +78,8 @@ async fn sessions_of_a_dead_gateway_end_when_it_was_last_alive() {
     assert_eq!(rome.close_sessions_of_the_dead(late).await.unwrap(), 2);
     assert_eq!(ends(&rome, account).await, [Some(later(20)), Some(later(25)), None]);
     assert_eq!(rome.close_sessions_of_the_dead(late).await.unwrap(), 0);
-    let (_, closed) = gateway_at(&fixture, "oslo", late).await.unwrap();
-    assert_eq!(closed, 0);
+    let start = gateway_at(&fixture, "oslo", late).await.unwrap();
+    assert_eq!(start.closed, 0);
     assert_eq!(ends(&rome, account).await, [Some(later(20)), Some(later(25)), None]);
 }
 
@@ -107,14 +105,12 @@ async fn name_is_one_gateways_while_it_runs() {
     let oslo = gateway(&fixture, "oslo").await;
     let account = fixture.account().await;
     connected(&oslo, account, "phone", NOW).await;
-    let other = || fixture.store.clone().for_gateway("oslo", "of another", later(60));
-    let error = other().await.unwrap_err();
+    let other = |now| fixture.store.clone().for_gateway("oslo", "of another", None, now);
+    let error = other(later(60)).await.unwrap_err();
     assert!(matches!(error, StoreError::GatewayNameTaken), "{error}");
     assert!(error.to_string().contains("`gateway-name`"), "{error}");
     assert_eq!(ends(&oslo, account).await, [None]);
-    let late = presumed_dead();
-    let (_, closed) = fixture.store.clone().for_gateway("oslo", "of another", late).await.unwrap();
-    assert_eq!(closed, 1);
+    assert_eq!(other(presumed_dead()).await.unwrap().closed, 1);
     assert_eq!(ends(&oslo, account).await, [Some(NOW)]);
 }
 
@@ -124,8 +120,8 @@ async fn renamed_gateway_closes_what_it_left_open_under_its_former_name() {
     let oslo = gateway(&fixture, "oslo").await;
     let account = fixture.account().await;
     connected(&oslo, account, "phone", NOW).await;
-    let renamed = fixture.store.clone().for_gateway("bergen", "of oslo", later(9)).await.unwrap();
-    assert_eq!(renamed.1, 1);
+    let renamed = fixture.store.clone().for_gateway("bergen", "of oslo", None, later(9)).await;
+    assert_eq!(renamed.unwrap().closed, 1);
     assert_eq!(ends(&oslo, account).await, [Some(NOW)]);
 }
 
@@ -139,7 +135,7 @@ async fn gateways_that_start_at_once_are_told_apart() {
                 let store = open(path, pool).await?;
                 // Two of them have a name in common.
                 let name = format!("gateway {}", number % 9);
-                store.for_gateway(&name, &format!("directory {number}"), NOW).await.map(drop)
+                store.for_gateway(&name, &format!("directory {number}"), None, NOW).await.map(drop)
             })
         })
         .collect();

@@ -16,9 +16,9 @@ fn moving(device: u64) -> MovingDevice {
 
 /// Two gateways that share the store.
 async fn gateways(fixture: &Fixture) -> [Store; 2] {
-    let (own, _) = fixture.store.clone().for_gateway("own", "2", NOW).await.unwrap();
-    let (other, _) = fixture.store.clone().for_gateway("other", "3", NOW).await.unwrap();
-    [own, other]
+    let own = fixture.store.clone().for_gateway("own", "2", None, NOW).await.unwrap();
+    let other = fixture.store.clone().for_gateway("other", "3", None, NOW).await.unwrap();
+    [own.store, other.store]
 }
 
 fn key() -> PublicKey {

@@ -22,7 +22,7 @@ use crate::{Fixture, NOW, add_account_at, email, later, rules::draft};
 
 const DAY: u64 = 24 * 60 * 60;
 
-fn mail(server: &MailServer<'_>) -> Mail {
+pub(crate) fn mail(server: &MailServer<'_>) -> Mail {
     Mail {
         servers: vec![server.address()],
         security: Security::None,
@@ -36,7 +36,7 @@ fn mail(server: &MailServer<'_>) -> Mail {
 }
 
 /// A store with customers who are to be told of a version, in real time.
-async fn with_customers(emails: &[&str]) -> Fixture {
+pub(crate) async fn with_customers(emails: &[&str]) -> Fixture {
     let fixture = Fixture::new().await;
     let now = UnixSeconds::now();
     fixture.store.publish_default_rules(now).await.unwrap();

@@ -17,6 +17,7 @@ mod kill;
 mod opening;
 mod people;
 mod post;
+mod replaced;
 mod reseal;
 mod retention;
 mod rules;

@@ -57,7 +57,7 @@ use std::{
 use anyhow::{Context, bail};
 use parking_lot::{Mutex, RwLock};
 use tacit_accounts::{
-    Database, Deed, Door, RemovedDevice, SessionRecorder, Store, StoreError, TunnelPool,
+    Database, Deed, Door, RemovedDevice, SessionRecorder, Start, Store, StoreError, TunnelPool,
     post::Mail,
     site::{Audited, Errors},
 };
@@ -206,7 +206,8 @@ impl Gateway {
 /// must have no other thread.
 ///
 /// # Errors
-/// What kept it from starting; then the host is as it was. Or that the starter died.
+/// What kept it from starting; then the host is as it was. Or what ended it: the starter died, or others that share the
+/// store went on without it.
 pub(crate) fn run(settings: Settings, sources: Sources) -> anyhow::Result<()> {
     memory::give_back_large_blocks();
     forwarder::keep_inherited_descriptors().context("keeping inherited descriptors")?;
@@ -358,15 +359,17 @@ impl Prepared {
         log::ready(host_settings.workers, std::process::id());
         gateway.service_manager.ready();
 
-        let is_told = tokio::select! {
-            () = stop_signal.recv() => true,
-            () = starter_gone => false,
+        let problem = tokio::select! {
+            () = stop_signal.recv() => {
+                log::stopping();
+                None
+            }
+            () = starter_gone => {
+                log::starter_died();
+                Some("the starter died".to_owned())
+            }
+            () = gateway.store_state.ends() => gateway.store_state.end().map(str::to_owned),
         };
-        if is_told {
-            log::stopping()
-        } else {
-            log::starter_died()
-        }
         gateway.service_manager.stopping();
         reloading.abort();
         let _ = stop.send(true);
@@ -380,7 +383,10 @@ impl Prepared {
         drop(starter_process);
         outcome.context("the supervisor failed")?;
         log::stopped();
-        if is_told { Ok(()) } else { bail!("the starter died; start the gateway again") }
+        match problem {
+            None => Ok(()),
+            Some(problem) => bail!("{problem}; start the gateway again"),
+        }
     }
 }
 
@@ -465,6 +471,7 @@ impl Running {
             store.withdraw_entrance().await
         };
         if gateway.store_state.away_since().is_none()
+            && gateway.store_state.end().is_none()
             && let Ok(Err(error)) = timeout(STOP_PATIENCE, leave).await
         {
             log::alive_not_written(&error);
@@ -526,22 +533,29 @@ async fn open_store(
         .with_device_limit(settings.device_limit)
         .with_times(archive, records)
         .with_polling(settings.database_poll_only);
-    unwritten::take_up(&settings.data_dir, &store).await?;
-    let (store, rows) = match database {
+    let waiting = unwritten::waiting(&settings.data_dir, &store).await?;
+    let Start { store, taken_up, closed } = match database {
         Database::Postgres(_) => {
             let identity = gateway_name::identity(&settings.data_dir);
             let identity = identity.context("the gateway's number in the data directory")?;
-            let (store, rows) = store.for_gateway(name, &identity, now).await?;
-            store.note_capacity(settings.capacity).await?;
-            (store, rows)
+            let start = store.for_gateway(name, &identity, waiting.as_ref(), now).await?;
+            start.store.note_capacity(settings.capacity).await?;
+            start
         }
         Database::Sqlite(_) => {
-            let rows = store.close_open_sessions().await?;
-            (store, rows)
+            let taken_up = match &waiting {
+                Some(waiting) => store.take_up(waiting).await?,
+                None => 0,
+            };
+            let closed = store.close_open_sessions().await?;
+            Start { store, taken_up, closed }
         }
     };
-    if rows > 0 {
-        log::open_sessions_closed(rows);
+    if waiting.is_some() {
+        unwritten::taken_up(&settings.data_dir, taken_up)?;
+    }
+    if closed > 0 {
+        log::open_sessions_closed(closed);
     }
     store.alive(now).await?;
     store.publish_default_rules(now).await?;

@@ -40,7 +40,7 @@ const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// The longest wait before a group is tried again.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
-/// How long the writer waits at the stop for a store that is away, and what it may take to seal what is left.
+/// How long the writer waits at the stop for a store that takes none, and what it may take to seal what is left.
 const STOP_PATIENCE_AWAY: Duration = Duration::from_secs(1);
 
 /// The way to the writer, and the writer.
@@ -90,14 +90,12 @@ impl SessionWriter {
         let _ = self.changes.send(change).await;
     }
 
-    /// Waits until all is written, but no longer than `patience`, and less if the store is away; then keeps the rest.
+    /// Waits until all is written, but no longer than `patience`, and less if the store takes none; then keeps the rest.
     pub(crate) async fn finish(self, patience: Duration) {
         let Self { changes, state, data_dir, stop, mut task } = self;
         drop(changes);
-        let patience = match state.away_since() {
-            Some(_) => patience.min(STOP_PATIENCE_AWAY),
-            None => patience,
-        };
+        let takes_none = state.away_since().is_some() || state.end().is_some();
+        let patience = if takes_none { patience.min(STOP_PATIENCE_AWAY) } else { patience };
         if timeout(patience, &mut task).await.is_ok() {
             return;
         }

@@ -2,13 +2,17 @@
 
 use std::{
     fmt::Display,
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use parking_lot::Mutex;
 use tacit_accounts::StoreError;
 use tacit_messages::UnixSeconds;
+use tokio::sync::Notify;
 
 use crate::log;
 
@@ -28,6 +32,9 @@ pub(crate) struct StoreState {
     waiting: AtomicUsize,
     /// Of the last small change, in microseconds.
     latency: AtomicU64,
+    /// Why the gateway must end, once it must.
+    end: OnceLock<String>,
+    ends: Notify,
 }
 
 /// Since when each use fails.
@@ -67,7 +74,21 @@ impl StoreState {
         if error.is_away() {
             self.is_away(what, error);
         }
+        if what == Use::Writing && error.ends_gateway() && self.end.set(error.to_string()).is_ok() {
+            log::gateway_ends(error);
+            self.ends.notify_one();
+        }
         error.is_away()
+    }
+
+    /// Waits until the gateway must end, because others went on without it.
+    pub(crate) async fn ends(&self) {
+        self.ends.notified().await;
+    }
+
+    /// Why the gateway must end; `None` if it must not.
+    pub(crate) fn end(&self) -> Option<&str> {
+        self.end.get().map(String::as_str)
     }
 
     /// Notes that the store takes too long.
@@ -129,6 +150,19 @@ mod tests {
         state.hangs(Use::Reading);
         assert_eq!(state.away_since(), since);
         state.answered(Use::Reading);
+        assert_eq!(state.away_since(), None);
+    }
+
+    #[tokio::test]
+    async fn gateway_ends_once_others_went_on_without_it() {
+        let state = StoreState::default();
+        state.failed(Use::Writing, &StoreError::NoSuchDevice);
+        state.failed(Use::Reading, &StoreError::WrongDataKey);
+        assert_eq!(state.end(), None);
+        state.failed(Use::Writing, &StoreError::GatewayReplaced);
+        state.failed(Use::Writing, &StoreError::WrongDataKey);
+        state.ends().await;
+        assert_eq!(state.end(), Some(&*StoreError::GatewayReplaced.to_string()));
         assert_eq!(state.away_since(), None);
     }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::Context;
-use tacit_accounts::{Store, UnwrittenError};
+use tacit_accounts::{Store, Unwritten, UnwrittenError};
 use tacit_keys::private_file;
 use tacit_messages::UnixSeconds;
 
@@ -29,23 +29,30 @@ pub(super) fn keep(data_dir: &Path, sealed: &[u8]) -> io::Result<()> {
     private_file::replace(&data_dir.join(NAME), sealed)
 }
 
-/// Writes to the store what waits, and removes the file. One that cannot be read is put aside.
-pub(super) async fn take_up(data_dir: &Path, store: &Store) -> anyhow::Result<()> {
+/// What errors at the file are about.
+const WAITING: &str = "changes of sessions that wait in the data directory";
+
+/// What waits to be written to the store, if anything does. A file that cannot be read is put aside.
+pub(super) async fn waiting(data_dir: &Path, store: &Store) -> anyhow::Result<Option<Unwritten>> {
     let path = data_dir.join(NAME);
-    let waiting = "changes of sessions that wait in the data directory";
-    let Some(sealed) = private_file::read(&path, LONGEST).context(waiting)? else { return Ok(()) };
-    let unwritten = match store.open_unwritten(&sealed).await {
-        Ok(unwritten) => unwritten,
-        Err(UnwrittenError::Store(error)) => return Err(error.into()),
+    let Some(sealed) = private_file::read(&path, LONGEST).context(WAITING)? else {
+        return Ok(None);
+    };
+    match store.open_unwritten(&sealed).await {
+        Ok(unwritten) => Ok(Some(unwritten)),
+        Err(UnwrittenError::Store(error)) => Err(error.into()),
         Err(why) => {
             let aside = data_dir.join(format!("{ASIDE}{}", UnixSeconds::now().0));
-            fs::rename(&path, aside).context(waiting)?;
+            fs::rename(&path, aside).context(WAITING)?;
             log::unwritten_put_aside(&why);
-            return Ok(());
+            Ok(None)
         }
-    };
-    let rows = store.take_up(&unwritten).await?;
-    remove(&path).context(waiting)?;
+    }
+}
+
+/// Removes the file of what waited: so many changes of it are written now.
+pub(super) fn taken_up(data_dir: &Path, rows: usize) -> anyhow::Result<()> {
+    remove(&data_dir.join(NAME)).context(WAITING)?;
     log::unwritten_taken_up(rows);
     Ok(())
 }
@@ -143,7 +150,9 @@ mod tests {
         }
 
         async fn take_up(&self) {
-            take_up(self.dir.path(), &self.store).await.unwrap();
+            let waiting = waiting(self.dir.path(), &self.store).await.unwrap();
+            let Some(waiting) = waiting else { return };
+            taken_up(self.dir.path(), self.store.take_up(&waiting).await.unwrap()).unwrap();
         }
 
         /// Begin and end of each session, after the begin.

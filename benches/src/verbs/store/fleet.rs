@@ -142,8 +142,8 @@ async fn busy(
         for turn in 0..names {
             let number = (number * names + turn) * gateways / (stores * names) + 1;
             let (name, identity) = (name(number), identity(number));
-            let started = store.clone().for_gateway(&name, &identity, now).await;
-            of_store.push(started.with_context(|| format!("starting {name}"))?.0);
+            let started = store.clone().for_gateway(&name, &identity, None, now).await;
+            of_store.push(started.with_context(|| format!("starting {name}"))?.store);
             bar.inc(1);
         }
         let recorder = Mutex::new(of_store[0].session_recorder().await?);
