@@ -239,7 +239,7 @@ async fn seal_row_anew(
     if pass.column.name == EMAIL.name {
         // A cancelled account has no address, and a hash that is found by nothing.
         let text = pass.column.open_text(keys, row, sealed)?;
-        let Ok(email) = EmailAddress::parse(&text) else { return Ok(()) };
+        let Ok(email) = EmailAddress::read(&text) else { return Ok(()) };
         sqlx::query("UPDATE accounts SET email_hash = $1 WHERE id = $2")
             .bind(email_hash(keys.current(), &email))
             .bind(row)

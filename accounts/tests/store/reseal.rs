@@ -1,7 +1,10 @@
 use std::{collections::HashSet, sync::Arc};
 
 use tacit_accounts::{AccountId, AccountSelector, Progress, Store, StoreError, inventory};
-use tacit_keys::{DataKeys, data_key::sealing_key};
+use tacit_keys::{
+    DataKeys,
+    data_key::{Place, sealing_key},
+};
 
 use crate::{
     Fixture, NOW, add_account, add_device, data_keys, email,
@@ -92,6 +95,33 @@ async fn ciphertext_of_every_sealed_column_goes_with_the_former_key() {
     begin(&fixture).await;
     fixture.store.seal_anew(&Progress::default()).await.unwrap();
     assert_eq!(found(fixture._dir.path(), &old), 0, "old ciphertext is in the files");
+}
+
+#[tokio::test]
+async fn address_that_would_not_be_taken_any_more_is_found_by_the_new_key() {
+    let fixture = Fixture::new().await;
+    let account = fixture.account().await;
+    // With a Cyrillic letter.
+    let address = "\u{430}nn@example.org";
+    let mut padded = address.as_bytes().to_vec();
+    padded.resize(64, 0);
+    let place = Place { table: "accounts", column: "email", row: account.0 };
+    let hash = |keys: &DataKeys| {
+        keys.current().look_up_hash("accounts.email", address.as_bytes()).to_vec()
+    };
+    sqlx::query("UPDATE accounts SET email = $1, email_hash = $2")
+        .bind(data_keys(7).current().seal(place, &padded))
+        .bind(hash(&data_keys(7)))
+        .execute(&mut fixture.database().await)
+        .await
+        .unwrap();
+    let (_, new) = begin(&fixture).await;
+    fixture.store.seal_anew(&Progress::default()).await.unwrap();
+    let now: Vec<u8> = sqlx::query_scalar("SELECT email_hash FROM accounts")
+        .fetch_one(&mut fixture.database().await)
+        .await
+        .unwrap();
+    assert_eq!(now, hash(&new));
 }
 
 #[tokio::test]
