@@ -51,6 +51,8 @@ impl Store {
                 .execute(write.connection())
                 .await?;
         }
+        // The row goes at once or later; noted in any case, which takes as long.
+        write.make_scrub_due().await?;
         let letter = match is_taken {
             true => Letter::AlreadyRegistered { to: email.clone() },
             false => letter(email, token, Occasion::Registration, now),

@@ -58,6 +58,7 @@ async fn registration_tells_nobody_who_is_a_customer() {
     let (store, door) = (&fixture.store, Door::new());
     fixture.account().await;
     let from = from("192.0.2.1");
+    fixture.execute("UPDATE gateway SET scrub_due = 0").await;
     let letter = door
         .register(store, &email("ann@example.org"), &password(PASSWORD), Confirmation::OfAge, from)
         .await
@@ -69,6 +70,9 @@ async fn registration_tells_nobody_who_is_a_customer() {
         .await
         .unwrap();
     assert_eq!(rows, 0);
+    let due: i64 =
+        sqlx::query_scalar("SELECT scrub_due FROM gateway").fetch_one(&mut database).await.unwrap();
+    assert_eq!(due, 1, "what was written and removed at once stays in the files");
     // Of two registrations with one address the link that is followed first counts.
     let mut links = Vec::new();
     for _ in 0..2 {
