@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     Chain, DataKind, Database, Deed, Store, StoreError, TunnelPool, chain, data_keys,
-    database::Kind, disclosures::DisclosureRow, staff_log::EntryRow, store::Write,
+    database::Kind, disclosures::DisclosureRow, post, staff_log::EntryRow, store::Write,
     times::time_column,
 };
 
@@ -38,7 +38,7 @@ pub struct Restoration {
 pub struct Restored {
     /// What the backup holds.
     pub backup: Summary,
-    /// Letters that tell of rules and were waiting when the backup was made. Nobody knows whether they were sent after
+    /// Letters that tell of rules and were not sent when the backup was made. Nobody knows whether they were after
     /// that, so they wait until an operator has them sent.
     pub held_letters: u64,
 }
@@ -128,11 +128,13 @@ async fn check_chains(write: &mut Write, keys: &DataKeys) -> Result<(), BackupEr
     Ok(())
 }
 
-/// Keeps letters that may have been sent since from being sent again.
+/// Keeps letters that may have been sent since from being sent again: those that waited, those that were refused then and
+/// may have been taken later, and those that were not even written.
 async fn hold_letters(write: &mut Write, now: UnixSeconds) -> Result<u64, StoreError> {
+    post::queue_rules_letters(write, now).await?;
     let held = sqlx::query(
-        "UPDATE letters SET state = 'refused', state_since = $1
-         WHERE rules_version IS NOT NULL AND state = 'queued'",
+        "UPDATE letters SET state = 'refused', state_since = $1, held = 1
+         WHERE rules_version IS NOT NULL AND state IN ('queued', 'refused')",
     )
     .bind(time_column(now))
     .execute(write.connection())

@@ -15,6 +15,8 @@ pub(super) enum Outcome {
     Untouched,
     /// The connection failed once the letter's end was on its way: nobody knows.
     Doubtful,
+    /// Another gateway has taken it meanwhile.
+    Elsewhere,
 }
 
 /// How far a letter was.

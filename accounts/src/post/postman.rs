@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// How many letters are taken from the queue at once; they are let go again if the connection fails.
-const BATCH: i64 = 16;
+const BATCH: u32 = 16;
 
 /// Between two tries to tell the store that a letter is sent: if it never gets to know, the letter is in doubt.
 const STORE_RETRY: Duration = Duration::from_millis(500);
@@ -95,7 +95,7 @@ impl Postman {
         let mut round = Round::default();
         let now = UnixSeconds::now();
         self.store.find_letters_in_doubt(now.minus(SENDING_PATIENCE), now).await?;
-        let mut due = self.store.take_due(BATCH, UnixSeconds::now()).await?;
+        let mut due = self.take_due().await?;
         if due.is_empty() {
             return Ok(round);
         }
@@ -117,10 +117,19 @@ impl Postman {
                 }
                 sleep(self.mail.pace.saturating_sub(Instant::now().since(began_at))).await;
             }
-            due = self.store.take_due(BATCH, UnixSeconds::now()).await?;
+            due = self.take_due().await?;
         }
         let _ = self.answer(connection.quit()).await;
         Ok(round)
+    }
+
+    async fn take_due(&self) -> Result<Vec<DueLetter>, StoreError> {
+        self.store.take_due(BATCH.into(), self.lease(), UnixSeconds::now()).await
+    }
+
+    /// How long a batch takes with a server that is not slow. Of a slow one's, other gateways may take the rest.
+    fn lease(&self) -> Duration {
+        self.mail.pace * BATCH + self.mail.patience
     }
 
     async fn let_go(&self, letters: &[DueLetter]) -> Result<(), StoreError> {
@@ -136,6 +145,9 @@ impl Postman {
         letter: &DueLetter,
         round: &mut Round,
     ) -> Result<(), DeliveryError> {
+        if !self.store.keep_letter(letter.id, self.lease(), UnixSeconds::now()).await? {
+            return Ok(());
+        }
         let rules = self.rules_of(letter).await?;
         let Ok(message) = words::message(&self.mail, letter, rules.as_ref()) else {
             round.not_sent += 1;
@@ -147,6 +159,11 @@ impl Postman {
         };
         self.note(letter, outcome, round).await?;
         match failure {
+            // Without its end the server drops the letter, and this connection is of no more use.
+            None if outcome == Outcome::Elsewhere => {
+                *connection = self.connect().await?;
+                Ok(())
+            }
             None => Ok(()),
             Some(failure) if failure.ends_connection() => Err(DeliveryError::Broken),
             Some(failure) if outcome == Outcome::Untouched => {
@@ -190,6 +207,7 @@ impl Postman {
                 self.store.letter_refused(letter.id, code, now).await
             }
             Outcome::Untouched => self.store.letter_untouched(letter.id, now).await,
+            Outcome::Elsewhere => Ok(()),
             Outcome::Doubtful => {
                 round.doubtful += 1;
                 self.store.letter_in_doubt(letter.id).await
@@ -239,8 +257,7 @@ impl Postman {
             return Ok(Err((Step::Announced, failure)));
         }
         if !self.store.letter_goes_out(letter.id, UnixSeconds::now()).await? {
-            // Without its end the server drops the letter; the connection is of no more use.
-            return Ok(Err((Step::Text, Failure(None))));
+            return Ok(Ok(Outcome::Elsewhere));
         }
         let is_at_end = AtomicBool::new(false);
         let text = message.formatted();

@@ -55,16 +55,18 @@ pub struct LetterInDoubt {
     pub account: AccountId,
     /// Its number in the world, by which a mail server's records have it.
     pub message_id: String,
-    /// Whether it was refused; else nobody knows.
+    /// Whether it was refused or is held; else nobody knows.
     pub is_refused: bool,
+    /// Whether it is held since a restore, because it may have been sent before.
+    pub is_held: bool,
     /// The server's code for that.
     pub reply_code: Option<i64>,
     /// Since when.
     pub since: UnixSeconds,
 }
 
-/// Version, account, number in the world, state, code, and since when.
-type LetterRow = (i64, i64, Option<String>, String, Option<i64>, i64);
+/// Version, account, number in the world, state, code, since when, and whether it is held.
+type LetterRow = (i64, i64, Option<String>, String, Option<i64>, i64, i64);
 
 type Counts = (i64, i64, i64, i64, i64, i64, i64, i64, i64, Option<i64>);
 
@@ -105,7 +107,7 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<LetterInDoubt>, StoreError> {
         let rows: Vec<LetterRow> = sqlx::query_as(
-            "SELECT rules_version, account_id, message_id, state, reply_code, state_since FROM letters
+            "SELECT rules_version, account_id, message_id, state, reply_code, state_since, held FROM letters
              WHERE state IN ('doubtful', 'refused') AND rules_version IS NOT NULL ORDER BY id LIMIT $1",
         )
         .bind(i64::from(limit))
@@ -113,11 +115,12 @@ impl Store {
         .await?;
         let letters = rows.into_iter();
         Ok(letters
-            .map(|(version, account, message_id, state, reply_code, since)| LetterInDoubt {
+            .map(|(version, account, message_id, state, reply_code, since, held)| LetterInDoubt {
                 version,
                 account: AccountId(account),
                 message_id: message_id.unwrap_or_default(),
                 is_refused: state == "refused",
+                is_held: held == 1,
                 reply_code,
                 since: read_time(since),
             })

@@ -7,14 +7,11 @@ use tacit_messages::UnixSeconds;
 use zeroize::Zeroizing;
 
 use crate::{
-    AccountId, EmailAddress, Store, StoreError,
+    AccountId, Deed, EmailAddress, Store, StoreError,
     personal::{LETTER, open_email},
     store::Write,
     times::time_column,
 };
-
-/// How long a letter that was taken from the queue is not taken again.
-pub(super) const LEASE: Duration = Duration::from_secs(30);
 
 /// How long a server may take over the end of a letter before it is in doubt; longer than the postman waits.
 pub(super) const SENDING_PATIENCE: Duration = Duration::from_secs(10 * 60);
@@ -168,20 +165,22 @@ impl Store {
         Ok(queued)
     }
 
-    /// Has letters that were put off or refused sent now, and returns how many.
+    /// Has letters that were put off, refused or held since a restore sent now, and returns how many.
     ///
     /// # Errors
     /// [`StoreError::Database`]
     pub async fn retry_letters(&self, now: UnixSeconds) -> Result<u64, StoreError> {
         let mut write = self.write().await?;
         let retried = sqlx::query(
-            "UPDATE letters SET state = 'queued', state_since = $1, due_at = $1, attempts = 0
+            "UPDATE letters SET state = 'queued', state_since = $1, due_at = $1, attempts = 0, held = 0
              WHERE state = 'refused' OR (state = 'queued' AND attempts > 0)",
         )
         .bind(time_column(now))
         .execute(write.connection())
         .await?
         .rows_affected();
+        let deed = Deed { verb: "notice retry", account: None, data: &[] };
+        self.note(&mut write, deed, now).await?;
         write.commit().await?;
         Ok(retried)
     }
@@ -200,29 +199,30 @@ impl Store {
         let statement = match doubt {
             // Since when it is in this state stays: that is when it was sent.
             Doubt::Arrived => {
-                "UPDATE letters SET state = 'sent', due_at = $1 WHERE message_id = $2 AND state = 'doubtful'"
+                "UPDATE letters SET state = 'sent', due_at = $1 WHERE message_id = $2 AND state = 'doubtful'
+                 RETURNING account_id"
             }
             Doubt::Lost => {
                 "UPDATE letters SET state = 'queued', state_since = $1, due_at = $1
-                 WHERE message_id = $2 AND state = 'doubtful'"
+                 WHERE message_id = $2 AND state = 'doubtful' RETURNING account_id"
             }
         };
-        let settled = sqlx::query(statement)
+        let settled: Option<Option<i64>> = sqlx::query_scalar(statement)
             .bind(time_column(now))
             .bind(message_id.to_owned())
-            .execute(write.connection())
-            .await?
-            .rows_affected();
-        if settled == 0 {
-            return Err(StoreError::NoSuchLetter);
-        }
+            .fetch_optional(write.connection())
+            .await?;
+        let account = settled.ok_or(StoreError::NoSuchLetter)?.map(AccountId);
+        self.note(&mut write, Deed { verb: "notice settle", account, data: &[] }, now).await?;
         write.commit().await
     }
 
-    /// Takes up to `limit` letters that are due; those that somebody waits for before those that tell of rules.
+    /// Takes up to `limit` letters that are due, which nobody else does for as long as `lease`; those that somebody waits
+    /// for before those that tell of rules.
     pub(super) async fn take_due(
         &self,
         limit: i64,
+        lease: Duration,
         now: UnixSeconds,
     ) -> Result<Vec<DueLetter>, StoreError> {
         let mut write = self.write_quickly().await?;
@@ -245,7 +245,7 @@ impl Store {
                 "UPDATE letters SET due_at = $1, message_id = $2, gateway_id = $3
                  WHERE id = $4 AND state = 'queued' AND due_at <= $5",
             )
-            .bind(time_column(now.plus(LEASE)))
+            .bind(time_column(now.plus(lease)))
             .bind(message_id.clone())
             .bind(self.gateway)
             .bind(row.0)
@@ -287,6 +287,27 @@ impl Store {
         })
     }
 
+    /// Keeps a letter that was taken for as long as `lease` from now on. False if another gateway has taken it since.
+    pub(super) async fn keep_letter(
+        &self,
+        letter: LetterId,
+        lease: Duration,
+        now: UnixSeconds,
+    ) -> Result<bool, StoreError> {
+        let mut write = self.write_quickly().await?;
+        let kept = sqlx::query(
+            "UPDATE letters SET due_at = $1 WHERE id = $2 AND state = 'queued' AND gateway_id = $3",
+        )
+        .bind(time_column(now.plus(lease)))
+        .bind(letter.0)
+        .bind(self.gateway)
+        .execute(write.connection())
+        .await?
+        .rows_affected();
+        write.commit().await?;
+        Ok(kept == 1)
+    }
+
     /// Notes that the end of a letter is about to go out. From here on only a server's answer tells where it is.
     ///
     /// False if somebody else has the letter: then it must not go out.
@@ -325,10 +346,14 @@ impl Store {
         .bind(letter.0)
         .execute(write.connection())
         .await?;
-        sqlx::query("DELETE FROM letters WHERE id = $1 AND rules_version IS NULL")
+        let gone = sqlx::query("DELETE FROM letters WHERE id = $1 AND rules_version IS NULL")
             .bind(letter.0)
             .execute(write.connection())
             .await?;
+        if gone.rows_affected() > 0 {
+            // Its address, and its link if it had one.
+            write.make_scrub_due().await?;
+        }
         write.commit().await
     }
 
@@ -505,14 +530,14 @@ pub(crate) async fn forget_account(
     Ok(())
 }
 
-/// Has letters tried at once that were refused for the account's former address.
+/// Has letters tried at once that were refused for the account's former address, but none that a restore holds.
 pub(crate) async fn retry_at_new_address(
     write: &mut Write,
     account: AccountId,
 ) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE letters SET state = 'queued', due_at = 0, attempts = 0
-         WHERE account_id = $1 AND state = 'refused'",
+         WHERE account_id = $1 AND state = 'refused' AND held = 0",
     )
     .bind(account.0)
     .execute(write.connection())

@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use serde_json::Value;
 use tacit_accounts::{
@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     Fixture, NOW, Place, add_account, data_keys, email, inventory::one_of_everything, ip, later,
-    pool,
+    pool, rules::draft,
 };
 
 /// The user who restores.
@@ -231,4 +231,40 @@ async fn letters_of_rules_that_waited_are_held_and_not_sent_twice() {
     assert_eq!(restore(&place.database(), &lines, 7).await.unwrap().held_letters, 1);
     let store = open(&place.database()).await;
     assert_eq!(store.retry_letters(UnixSeconds(NOW.0 + 90)).await.unwrap(), 1);
+}
+
+/// Letters that tell of rules and may go out.
+async fn rules_letters_due(store: &Store) -> u64 {
+    store.letter_progress(NOW).await.unwrap().iter().map(|version| version.queued).sum()
+}
+
+#[tokio::test]
+async fn clause_11_letter_that_may_have_been_sent_after_the_backup_waits_for_an_operator() {
+    let fixture = Fixture::new().await;
+    let store = &fixture.store;
+    store.publish_default_rules(NOW).await.unwrap();
+    let [written, refused, unwritten] = ["ann@example.org", "ben@example.org", "cleo@example.org"];
+    let [written, refused] = [add_account(store, written).await, add_account(store, refused).await];
+    let day = UnixSeconds((NOW.0 / 86_400 + 30) * 86_400);
+    let draft = draft("# Rules\n\n## 1. Data\n\nLess.\n", day, true);
+    store.publish_rules(&draft, Some(Duration::ZERO), later(1)).await.unwrap();
+    let sql = format!("UPDATE letters SET state = 'refused' WHERE account_id = {}", refused.0);
+    fixture.execute(&sql).await;
+    // Its letter is written within an hour: after the backup.
+    let unwritten = add_account(store, unwritten).await;
+    let (_, lines) = dump(store).await;
+
+    let place = Place::new();
+    assert_eq!(restore(&place.database(), &lines, 7).await.unwrap().held_letters, 3);
+    let restored = open(&place.database()).await;
+    assert_eq!(restored.queue_missing_letters(later(3600)).await.unwrap(), 0);
+    for (account, to) in [(written, "a"), (refused, "b"), (unwritten, "c")] {
+        let address = email(&format!("{to}@example.net"));
+        restored.change_email(account, &address, later(3600)).await.unwrap();
+    }
+    assert_eq!(rules_letters_due(&restored).await, 0);
+    let held = restored.letters_to_look_after(10).await.unwrap();
+    assert!(held.len() == 3 && held.iter().all(|letter| letter.is_held));
+    assert_eq!(restored.retry_letters(later(3600)).await.unwrap(), 3);
+    assert_eq!(rules_letters_due(&restored).await, 3);
 }

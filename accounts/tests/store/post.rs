@@ -18,7 +18,11 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use crate::{Fixture, NOW, add_account_at, email, later, rules::draft};
+use crate::{
+    Fixture, NOW, add_account_at, email, later,
+    retention::{found, heads},
+    rules::draft,
+};
 
 const DAY: u64 = 24 * 60 * 60;
 
@@ -327,6 +331,43 @@ async fn slow_and_busy_servers_get_each_letter_once() {
     assert_eq!(fixture.store.retry_letters(UnixSeconds::now()).await.unwrap(), 1);
     assert_eq!(patient.deliver().await.unwrap().not_sent, 1);
     assert_eq!(counts(&server.mailbox()), [("ann@example.org".into(), 1)].into());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clause_11_gateways_share_a_slow_servers_letters_and_none_takes_that_for_a_failure() {
+    let server =
+        MailServer::start(Habits { slowness: Duration::from_secs(1), ..Habits::default() });
+    let names: Vec<String> = (0..6).map(|number| format!("c{number}@example.org")).collect();
+    let fixture = with_customers(&names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let postman = async |name: &str| {
+        let store = fixture.store.clone();
+        let started = store.for_gateway(name, name, None, UnixSeconds::now()).await;
+        // A letter is another's for a moment longer than this.
+        let mail = Mail { patience: Duration::from_secs(2), ..mail(&server) };
+        Postman::new(started.unwrap().store, mail)
+    };
+    let (oslo, rome) = (postman("oslo").await, postman("rome").await);
+    let (of_oslo, of_rome) = tokio::join!(oslo.deliver(), async {
+        tokio::time::sleep(Duration::from_millis(3300)).await;
+        rome.deliver().await
+    });
+    let (of_oslo, of_rome) = (of_oslo.unwrap(), of_rome.unwrap());
+    assert!(of_oslo.sent > 0 && of_rome.sent > 0, "{of_oslo:?}, {of_rome:?}");
+    assert_eq!(of_oslo.sent + of_rome.sent, 6);
+    let counts = counts(&server.mailbox());
+    assert!(counts.len() == 6 && counts.values().all(|count| *count == 1), "{counts:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn address_of_a_sent_letter_is_in_no_file_after_the_next_purge() {
+    let server = MailServer::start(Habits::default());
+    let fixture = Fixture::new().await;
+    fixture.store.post_trial(&email("boss@example.org"), UnixSeconds::now()).await.unwrap();
+    let address = heads(&fixture, "SELECT content FROM letters").await;
+    assert_eq!(found(fixture._dir.path(), &address), 1);
+    assert_eq!(Postman::new(fixture.store.clone(), mail(&server)).deliver().await.unwrap().sent, 1);
+    fixture.store.purge(Duration::from_secs(DAY), UnixSeconds::now()).await.unwrap();
+    assert_eq!(found(fixture._dir.path(), &address), 0);
 }
 
 /// How the way to a server of a name is protected.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tacit_accounts::{
-    EmailAddress,
+    DataKind, Deed, EmailAddress,
     post::{Doubt as StoredDoubt, LetterInDoubt, Progress},
     rules::{Change, Date, Draft, Rules, RulesError, RulesText, RulesVersion, Summary, compare},
 };
@@ -122,7 +122,7 @@ pub(crate) struct UnsettledLetter {
     pub(crate) version: i64,
     /// Whose it is.
     pub(crate) account: i64,
-    /// `doubtful` or `refused`.
+    /// `doubtful`, `refused`, or `held` since a restore.
     pub(crate) state: String,
     /// The mail server's code.
     pub(crate) reply_code: Option<i64>,
@@ -242,9 +242,17 @@ fn version(
 }
 
 impl Answer for ListNotices {
-    async fn answer(self, gateway: Arc<Gateway>, _caller: Caller) -> Result<Notices, Refused> {
+    async fn answer(self, gateway: Arc<Gateway>, caller: Caller) -> Result<Notices, Refused> {
         let versions = gateway.store.letter_progress(UnixSeconds::now()).await?;
-        let unsettled = gateway.store.letters_to_look_after(MAX_LISTED).await?;
+        let unsettled = match self.to_look_after {
+            true => gateway.store.letters_to_look_after(MAX_LISTED).await?,
+            false => Vec::new(),
+        };
+        if !unsettled.is_empty() {
+            // It tells whose address does not work.
+            let data = &[DataKind::Email];
+            gateway.note_look(&caller, Deed { verb: "notice list", account: None, data }).await?;
+        }
         Ok(Notices {
             mail: match gateway.post.state() {
                 MailState::Off => MailStatus::Off,
@@ -259,7 +267,8 @@ impl Answer for ListNotices {
 
 impl Answer for RetryNotices {
     async fn answer(self, gateway: Arc<Gateway>, caller: Caller) -> Result<Letters, Refused> {
-        let letters = gateway.store.retry_letters(UnixSeconds::now()).await?;
+        let store = gateway.store.for_staff(caller.uid);
+        let letters = store.retry_letters(UnixSeconds::now()).await?;
         gateway.post.wake();
         log::changed("letters tried again", caller.uid);
         Ok(Letters { letters })
@@ -272,7 +281,8 @@ impl Answer for SettleNotice {
             Doubt::Arrived => StoredDoubt::Arrived,
             Doubt::Lost => StoredDoubt::Lost,
         };
-        gateway.store.settle_letter(&self.letter, doubt, UnixSeconds::now()).await?;
+        let store = gateway.store.for_staff(caller.uid);
+        store.settle_letter(&self.letter, doubt, UnixSeconds::now()).await?;
         gateway.post.wake();
         log::changed("letter in doubt settled", caller.uid);
         Ok(Letters { letters: 1 })
@@ -317,7 +327,12 @@ impl From<LetterInDoubt> for UnsettledLetter {
         Self {
             version: letter.version,
             account: letter.account.0,
-            state: if letter.is_refused { "refused" } else { "doubtful" }.into(),
+            state: match (letter.is_held, letter.is_refused) {
+                (true, _) => "held",
+                (false, true) => "refused",
+                (false, false) => "doubtful",
+            }
+            .into(),
             reply_code: letter.reply_code,
             letter: letter.message_id,
             since: letter.since.into(),

@@ -202,7 +202,7 @@ fn closing(restored: &Restored) -> String {
     let held = match restored.held_letters {
         0 => String::new(),
         letters => format!(
-            "{letters} letters that tell of rules waited when the backup was made. They may have been sent since, so they \
+            "{letters} letters that tell of rules were not sent when the backup was made. They may have been since, so they \
              are held; `tacit notice retry` sends them.\n"
         ),
     };

@@ -85,10 +85,10 @@ pub(super) struct SettleArguments {
 pub(super) async fn run(gateway: &RunningGateway<'_>, verb: NoticeVerb) -> anyhow::Result<()> {
     match verb {
         NoticeVerb::List(ListArguments { wait, output }) => {
-            let mut notices = gateway.ask(ListNotices {}).await?;
             if wait {
-                notices = follow(gateway, notices).await?;
+                follow(gateway).await?;
             }
+            let notices = gateway.ask(ListNotices { to_look_after: true }).await?;
             output.print(&notices, text)
         }
         NoticeVerb::Retry(output) => {
@@ -116,10 +116,11 @@ pub(super) async fn run(gateway: &RunningGateway<'_>, verb: NoticeVerb) -> anyho
 }
 
 /// Draws the progress on stderr until no letter waits.
-async fn follow(gateway: &RunningGateway<'_>, mut notices: Notices) -> anyhow::Result<Notices> {
+async fn follow(gateway: &RunningGateway<'_>) -> anyhow::Result<()> {
     let style = ProgressStyle::with_template("letters {bar:40} {pos} of {len}, {eta} left {msg}")?;
     let bar = ProgressBar::new(0).with_style(style);
     loop {
+        let notices = gateway.ask(ListNotices { to_look_after: false }).await?;
         let letters: u64 = notices.versions.iter().map(|version| version.letters).sum();
         let waiting: u64 =
             notices.versions.iter().map(|version| version.queued + version.sending).sum();
@@ -137,10 +138,9 @@ async fn follow(gateway: &RunningGateway<'_>, mut notices: Notices) -> anyhow::R
             MailStatus::Off | MailStatus::Works => String::new(),
         });
         sleep(INTERVAL).await;
-        notices = gateway.ask(ListNotices {}).await?;
     }
     bar.finish_and_clear();
-    Ok(notices)
+    Ok(())
 }
 
 fn text(notices: &Notices) -> String {
@@ -172,7 +172,8 @@ fn text(notices: &Notices) -> String {
 }
 
 const ADVICE: &str = "Refused: correct the address, then `tacit notice retry`. Doubtful: look the letter's number up in the mail
-server's records, then `tacit notice settle LETTER --arrived` or `--lost`. Until then the former rules are in force there.";
+server's records, then `tacit notice settle LETTER --arrived` or `--lost`. Held: a restore does not know whether it was sent; once you
+do, `tacit notice retry` sends all that are held. Until then the former rules are in force there.";
 
 fn row(notice: &Notice) -> [String; 9] {
     let queued = match notice.put_off {
