@@ -104,6 +104,11 @@ pub enum ServerError {
     /// A way of encrypting that is not known.
     #[error("`sslmode` is one of disable, prefer, require, verify-ca and verify-full")]
     SslMode,
+    /// Certificates that nothing would be checked with.
+    #[error(
+        "`sslrootcert` is for `sslmode` verify-ca or verify-full, over a network; take one of these, or leave it out"
+    )]
+    UnusedCertificates,
     /// The file of certificates.
     #[error("the certificates {} (`sslrootcert`) cannot be read: {source}", path.display())]
     RootCertificate {
@@ -170,9 +175,18 @@ impl Parsed {
             Some(directory) => Address::Directory(directory.into(), port),
             None => Address::Host(host.trim_matches(['[', ']']).to_owned(), port),
         };
-        let ssl_mode = ssl_mode.unwrap_or_else(|| default_ssl_mode(&address).to_owned());
+        let ssl_mode = match ssl_mode {
+            Some(mode) => mode,
+            None if certificates_path.is_some() && matches!(address, Address::Host(..)) => {
+                "verify-full".into()
+            }
+            None => default_ssl_mode(&address).into(),
+        };
         if !["disable", "prefer", "require", "verify-ca", "verify-full"].contains(&&*ssl_mode) {
             return Err(ServerError::SslMode);
+        }
+        if certificates_path.is_some() && !ssl_mode.starts_with("verify-") {
+            return Err(ServerError::UnusedCertificates);
         }
         Ok(Self { options, address, ssl_mode, certificates_path })
     }
@@ -514,6 +528,31 @@ mod tests {
             assert_eq!(fs::read_to_string(&*kept).unwrap(), certificate);
         }
         assert!(fs::write(&*kept, "another").is_err());
+    }
+
+    #[test]
+    fn certificates_are_used_or_refused() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let certificate = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
+        fs::write(file.path(), certificate).unwrap();
+        let given = |host: &str, mode: &str| {
+            server(&format!(
+                "postgres://tacit@{host}/t?{mode}sslrootcert={}",
+                file.path().display()
+            ))
+        };
+        for host in ["127.0.0.1", "db.example.org"] {
+            for mode in ["", "sslmode=verify-ca&", "sslmode=verify-full&"] {
+                let url = given(host, mode).unwrap().options.database_url;
+                assert!(url.as_str().contains("sslmode=verify-"), "{url}");
+            }
+            for mode in ["disable", "prefer", "require"] {
+                let error = given(host, &format!("sslmode={mode}&")).unwrap_err();
+                assert!(matches!(error, ServerError::UnusedCertificates), "{mode}: {error}");
+            }
+        }
+        let error = given("%2Frun%2Fpg", "").unwrap_err();
+        assert!(matches!(error, ServerError::UnusedCertificates), "{error}");
     }
 
     #[test]
