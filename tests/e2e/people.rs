@@ -1,6 +1,7 @@
 //! Account life, staff log and disclosures, as the staff has them: by the command line of a running gateway.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::Write as _,
     os::unix::fs::PermissionsExt,
@@ -14,7 +15,7 @@ use tacit_tests::{
     Gateway, Lab, RawClient, clock::wait_until, gateway::program, lab::TARGET_V4, target::ECHO_PORT,
 };
 
-use crate::store;
+use crate::{bad_input::helped, store};
 
 const EMAIL: &str = "someone.searchable@example.org";
 const PASSWORD: &str = "thimble-orbit-canvas-7";
@@ -107,39 +108,125 @@ fn clause_9_cancelling_disconnects_within_two_seconds() {
     gateway.add_account(EMAIL);
 }
 
+/// Verbs by which nobody sees or changes what is somebody's, and how each is tried, if it can be.
+const OF_NOBODY: [(&str, Option<&[&str]>); 18] = [
+    ("audit", None),
+    ("code list", Some(&[])),
+    ("config check", None),
+    ("config show", None),
+    ("gateway list", Some(&[])),
+    ("gateway remove", None),
+    ("inventory", Some(&[])),
+    ("key show", Some(&[])),
+    ("notice try", None),
+    ("prove", None),
+    // Its entry is in the store that it makes.
+    ("restore", None),
+    ("rules list", Some(&[])),
+    ("rules publish", None),
+    ("rules show", Some(&[])),
+    ("run", None),
+    ("staff verify", Some(&[])),
+    ("status", Some(&[])),
+    ("staff log", Some(&[])),
+];
+
+/// A letter of the first account's in doubt.
+const IN_DOUBT: &str = "INSERT INTO letters
+    (kind, account_id, rules_version, message_id, queued_at, state, state_since, due_at, attempts)
+    VALUES ('rules-change', 1, 1, '6fd41b0a', 1, 'doubtful', 1, 1, 0)";
+
 #[test]
 fn clause_1_staff_log_has_every_look_and_change() {
     let lab = Lab::new(0);
     let gateway = Gateway::start(&lab);
-    let done: [(&[&str], Option<i64>); 14] = [
+    let new = |name: &str| lab.dir().join(name).display().to_string();
+    let (passphrase, backup, disclosure) = (new("passphrase"), new("backup"), new("disclosure"));
+    fs::write(&passphrase, "correct horse battery staple\n").unwrap();
+    fs::set_permissions(&passphrase, fs::Permissions::from_mode(0o600)).unwrap();
+    let disclose = ["disclosure", "make", EMAIL, "--basis", "lawful-order", "--reference", "1"];
+    let disclose = [&disclose[..], &["--recipient", "a court", "--output", &disclosure]].concat();
+    let done: [(&[&str], Option<i64>); 23] = [
         (&["account", "add", EMAIL, "--of-age"], Some(1)),
         (&["account", "list"], None),
         (&["account", "show", EMAIL], Some(1)),
         (&["account", "grant", EMAIL, "--days", "3", "--from-now"], Some(1)),
+        (&["account", "password", EMAIL], Some(1)),
         (&["device", "add", EMAIL, "laptop"], Some(1)),
         (&["device", "list", EMAIL], Some(1)),
         (&["device", "rotate", EMAIL, "laptop"], Some(1)),
         (&["device", "remove", EMAIL, "laptop"], Some(1)),
         (&["session", "list", EMAIL], Some(1)),
+        (&["notice", "list"], None),
+        (&["notice", "settle", "6fd41b0a", "--arrived"], Some(1)),
+        (&["notice", "retry"], None),
+        (&disclose, Some(1)),
+        (&["disclosure", "list"], None),
+        (&["staff", "log", EMAIL], Some(1)),
         (&["account", "email", EMAIL, "else@example.org"], Some(1)),
         (&["account", "export", "1"], Some(1)),
-        (&["disclosure", "list"], None),
         (&["code", "make", "--days", "3"], None),
         (&["account", "cancel", "1"], Some(1)),
+        (&["session", "purge", "--yes"], None),
+        (&["key", "rotate", "--wait"], None),
+        (&["backup", "--passphrase-file", &passphrase, &backup], None),
     ];
+    let named = |arguments: &[&str]| match arguments[0] {
+        "backup" => "backup".to_owned(),
+        _ => arguments[..2].join(" "),
+    };
     for (arguments, _) in done {
-        gateway.text(arguments);
+        if arguments[..2] == ["notice", "list"] {
+            store::change(&gateway.store(), IN_DOUBT);
+        }
+        let output = cli_with_input(&gateway, &lab, arguments, PASSWORD);
+        assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
     }
-    gateway.text(&["status"]);
-    gateway.text(&["session", "purge", "--yes"]);
+    for verb in ["drain", "resume"] {
+        gateway.text(&["gateway", verb, "gateway"]);
+    }
+    for (verb, arguments) in OF_NOBODY {
+        let words: Vec<&str> = verb.split(' ').collect();
+        if let Some(arguments) = arguments {
+            gateway.text(&[&words[..], arguments].concat());
+        }
+    }
     let mut expected: Vec<_> =
-        done.iter().map(|(arguments, account)| (arguments[..2].join(" "), *account, 0)).collect();
-    expected.push(("session purge".into(), None, 0));
+        done.iter().map(|(arguments, account)| (named(arguments), *account, 0)).collect();
+    expected.extend(["gateway drain", "gateway resume"].map(|verb| (verb.to_owned(), None, 0)));
     let log = gateway.json(&["staff", "log"]);
     assert_eq!(verbs(&log), expected);
     assert!(!log.to_string().contains("example.org"), "{log}");
-    assert_eq!(verbs(&gateway.json(&["staff", "log", "1", "--after", "12"])).len(), 1);
+    assert_eq!(verbs(&gateway.json(&["staff", "log", "1", "--after", "17"])).len(), 2);
     assert!(gateway.text(&["staff", "log"]).contains("root (0)"));
+
+    let mut known: BTreeSet<_> = expected.into_iter().map(|(verb, ..)| verb).collect();
+    known.extend(OF_NOBODY.map(|(verb, _)| verb.to_owned()));
+    let all: BTreeSet<_> = helped().into_keys().collect();
+    assert_eq!(known, all, "does the new verb show or change what is somebody's?");
+}
+
+#[test]
+fn clause_1_refusal_that_tells_of_a_customer_is_in_the_staff_log() {
+    let lab = Lab::new(0);
+    let gateway = Gateway::start(&lab);
+    gateway.add_account(EMAIL);
+    gateway.add_account("else@example.org");
+    let refused: [(&[&str], &[i64]); 6] = [
+        (&["account", "add", EMAIL, "--of-age"], &[1]),
+        (&["account", "email", "else@example.org", EMAIL], &[2, 1]),
+        (&["device", "remove", EMAIL, "tablet"], &[1]),
+        (&["device", "remove", "2", "tablet"], &[2]),
+        (&["device", "list", "nobody@example.org"], &[]),
+        (&["account", "add", "no address", "--of-age"], &[]),
+    ];
+    let mut expected = Vec::new();
+    for (arguments, accounts) in refused {
+        assert_eq!(gateway.cli(arguments).status.code(), Some(1), "{arguments:?}");
+        expected.extend(accounts.iter().map(|account| ("refused".to_owned(), Some(*account), 0)));
+    }
+    let log = verbs(&gateway.json(&["staff", "log", "--after", "2"]));
+    assert_eq!(log, expected);
 }
 
 #[test]

@@ -95,10 +95,16 @@ impl Answer for ListStaleAddresses {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::{Request, caller::Role};
 
     fn note() -> NoteAudit {
         let checks = audit::checks().map(|check| (check.id.to_owned(), Verdict::Pass)).collect();
         NoteAudit { checks, commit: format!("{}-dirty", "5a".repeat(20)) }
+    }
+
+    #[test]
+    fn only_root_is_told_which_addresses_have_a_session() {
+        assert_eq!(<ListStaleAddresses as Request>::ROLE, Role::Root);
     }
 
     #[test]

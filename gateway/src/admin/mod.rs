@@ -96,7 +96,7 @@ requests! {
     /// Asks for what an audit cannot read from the kernel.
     ShowAuditFacts {} "/audit/facts" -> AuditFacts;
     /// Asks which of these tunnel addresses have no live session.
-    ListStaleAddresses { addresses: Vec<IpAddr> } "/audit/stale-addresses" -> Vec<IpAddr>;
+    ListStaleAddresses { addresses: Vec<IpAddr> } "/audit/stale-addresses" by Root -> Vec<IpAddr>;
     /// Says what came of an audit: each check that there is, and how it came out.
     NoteAudit { checks: BTreeMap<String, Verdict>, commit: String } "/audit/note" by Root -> ();
     /// Lists an account's sessions.
@@ -110,8 +110,8 @@ requests! {
     ListRules {} "/rules/list" -> Vec<rules::Version>;
     /// Shows the words of a version, or of the one in force.
     ShowRules { version: Option<i64> } "/rules/show" -> rules::VersionWithText;
-    /// Asks how the letters are that tell of rules.
-    ListNotices {} "/notice/list" -> rules::Notices;
+    /// Asks how the letters are that tell of rules, and which ones somebody has to look after.
+    ListNotices { to_look_after: bool } "/notice/list" -> rules::Notices;
     /// Has letters sent that were put off or refused.
     RetryNotices {} "/notice/retry" -> rules::Letters;
     /// Settles a letter in doubt.

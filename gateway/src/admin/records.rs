@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tacit_accounts::{
-    Basis as StoredBasis, Chain, DataKind, Deed, Disclosure as StoredDisclosure, DisclosureRequest,
-    End, Line, Verdict,
+    AccountSelector, Basis as StoredBasis, Chain, DataKind, Deed, Disclosure as StoredDisclosure,
+    DisclosureRequest, End, Line, Verdict,
 };
 use tacit_messages::UnixSeconds;
 use zeroize::{Zeroize, ZeroizeOnDrop};
@@ -118,12 +118,18 @@ impl Answer for ListStaffLog {
     async fn answer(
         self,
         gateway: Arc<Gateway>,
-        _caller: Caller,
+        caller: Caller,
     ) -> Result<Vec<StaffEntry>, Refused> {
         let account = match &self.account {
             Some(account) => Some(find_number(&gateway, account).await?),
             None => None,
         };
+        // By a number there is nothing of a customer's to see.
+        if let (Some(id), Some(AccountSelector::Email(_))) =
+            (account, self.account.as_deref().and_then(|account| account.parse().ok()))
+        {
+            gateway.note_look(&caller, Deed::on(id, "staff log", &[DataKind::Email])).await?;
+        }
         let entries = gateway.store.staff_log(account, self.after, PAGE).await?;
         Ok(entries
             .into_iter()

@@ -16,6 +16,8 @@ use axum::{
     routing::post,
     serve::IncomingStream,
 };
+use serde::Deserialize;
+use tacit_accounts::{AccountSelector, DataKind, Deed};
 use tokio::net::UnixListener;
 
 pub(crate) use super::caller::Caller;
@@ -184,9 +186,39 @@ where
     let request: R = serde_json::from_slice(&body)
         .map_err(|error| Refused::request(format!("the request is not understood: {error}")))?;
     let _busy = work.begin();
+    let named: Named = serde_json::from_slice(&body).unwrap_or_default();
+    let answering = async move {
+        let answer = request.answer(Arc::clone(&gateway), caller.clone()).await;
+        if answer.is_err() {
+            named.note_look(&gateway, &caller).await?;
+        }
+        answer
+    };
     // A verb that is interrupted must not leave a change half done, so it is carried on without it.
-    match tokio::spawn(request.answer(gateway, caller)).await {
+    match tokio::spawn(answering).await {
         Ok(answer) => answer.map(Json),
         Err(_) => Err(Refused::fault("the gateway failed to answer")),
+    }
+}
+
+/// Whom a request names, whichever it is.
+#[derive(Default, Deserialize)]
+struct Named {
+    account: Option<String>,
+    email: Option<String>,
+}
+
+impl Named {
+    /// Writes to the staff log that a refusal is going to tell that they are customers, if they are, or of a device or a
+    /// consent that they do not have.
+    async fn note_look(&self, gateway: &Gateway, caller: &Caller) -> Result<(), Refused> {
+        for named in self.account.iter().chain(&self.email) {
+            let Ok(selector) = named.parse::<AccountSelector>() else { continue };
+            if let Ok(account) = gateway.store.account(&selector).await {
+                let deed = Deed::on(account.id, "refused", &[DataKind::Email]);
+                gateway.note_look(caller, deed).await?;
+            }
+        }
+        Ok(())
     }
 }
