@@ -13,11 +13,12 @@ use std::{
 use rand_core::{OsRng, RngCore};
 use sqlx::AnyConnection;
 use tacit_accounts::{
-    AccountId, Basis, Database, DisclosureRequest, SessionChange, SessionRecorder, Store,
+    AccountId, Basis, Database, DisclosureRequest, ServiceName, SessionChange, SessionRecorder,
+    Store, Term,
 };
 use tacit_messages::DeviceId;
 
-use crate::{Fixture, NOW, ON, On, add_account, add_device, ip, later, name, open, pool};
+use crate::{Fixture, NOW, ON, On, add_account, add_device, email, ip, later, name, open, pool};
 
 /// Names the store of a child process.
 const VARIABLE: &str = "TACIT_TEST_KILLED";
@@ -61,7 +62,34 @@ async fn child_works_until_it_is_killed() {
     }
 }
 
-/// Adds devices, removes every third one, and discloses now and then.
+/// Days that a customer is granted, and days that a code is for; as in [`HALF_DONE`].
+const GRANTED_DAYS: u32 = 3;
+const CODE_DAYS: u32 = 5;
+
+/// A customer comes, is granted a service, redeems a code and changes their address; every second one leaves.
+async fn live(store: &Store, number: u64) {
+    let own: u64 = OsRng.next_u64();
+    let account = add_account(store, &format!("{own:x}@example.org")).await;
+    say("done account", account.0);
+    let device = add_device(store, account, "phone").await.unwrap();
+    let service: ServiceName = "family".parse().unwrap();
+    store.grant(account, &service, Term::MoreDays(GRANTED_DAYS), NOW).await.unwrap();
+    say("done granted", account.0);
+    let codes = store.make_codes(1, &service, CODE_DAYS, NOW).await.unwrap();
+    store.redeem_code(account, &codes[0], NOW).await.unwrap();
+    say("done redeemed", account.0);
+    store.change_email(account, &email(&format!("{own:x}@example.net")), NOW).await.unwrap();
+    say("done moved", account.0);
+    if number.is_multiple_of(2) {
+        say("doing cancelled", account.0);
+        store.cancel_account(account, NOW).await.unwrap();
+        say("done cancelled", account.0);
+    } else {
+        say("done device", device.id.0);
+    }
+}
+
+/// Adds devices, removes every third one, discloses now and then, and has customers come and leave.
 async fn change(store: &Store, account: AccountId, number: u64) {
     let device = add_device(store, account, &number.to_string()).await.unwrap();
     say("done device", device.id.0);
@@ -80,6 +108,9 @@ async fn change(store: &Store, account: AccountId, number: u64) {
         };
         let (disclosure, _) = store.disclose(&request, NOW).await.unwrap();
         say("done disclosure", disclosure.number);
+    }
+    if number % 4 == 1 {
+        live(store, number / 4).await;
     }
 }
 
@@ -133,9 +164,10 @@ fn killed_after(place: &str, life: Duration) -> Vec<String> {
 /// What there must be.
 #[derive(Default)]
 struct Expected {
-    /// By what they are: accounts, devices, removed ones, disclosures.
+    /// By what they are: accounts, devices, removed ones, disclosures, and accounts by what became of them.
     done: BTreeMap<String, BTreeSet<i64>>,
-    doing: BTreeSet<i64>,
+    /// The same, of what may be done and was not said to be.
+    doing: BTreeMap<String, BTreeSet<i64>>,
     /// Of each device that is the first of a group, how many groups of begins and ends are written.
     groups: BTreeMap<(i64, String), i64>,
 }
@@ -148,13 +180,35 @@ impl Expected {
             let [state, what, number] = words[..] else { continue };
             let Ok(number) = number.parse() else { continue };
             match (state, what) {
-                ("doing", _) => drop(self.doing.insert(number)),
+                ("doing", _) => drop(self.doing.entry(what.to_owned()).or_default().insert(number)),
                 (_, "begins" | "ends") => {
                     *self.groups.entry((number, what.to_owned())).or_default() += 1;
                 }
                 _ => drop(self.done.entry(what.to_owned()).or_default().insert(number)),
             }
         }
+    }
+
+    /// What is done and cannot have been undone.
+    fn kept(&self, what: &str, undone: &str) -> BTreeSet<i64> {
+        let undone = self.doing.get(undone).cloned().unwrap_or_default();
+        self.done(what).difference(&undone).copied().collect()
+    }
+
+    async fn check_lives(&self, database: &mut AnyConnection) {
+        let found =
+            numbers(database, "SELECT account_id FROM services WHERE name = 'family'").await;
+        assert!(self.kept("granted", "cancelled").is_subset(&found), "a service is lost");
+        let logged = "SELECT account_id FROM staff_log WHERE verb = 'code redeem'";
+        let found = numbers(database, logged).await;
+        assert!(self.done("redeemed").is_subset(&found), "a code's days are lost");
+        let archived =
+            "SELECT account_id FROM archive WHERE kind = 'e-mail' AND reason = 'changed'";
+        let found = numbers(database, archived).await;
+        assert!(self.done("moved").is_subset(&found), "a former address is lost");
+        let cancelled = "SELECT id FROM accounts WHERE cancelled_at IS NOT NULL";
+        let found = numbers(database, cancelled).await;
+        assert!(self.done("cancelled").is_subset(&found), "a cancelled account is there again");
     }
 
     fn done(&self, what: &str) -> BTreeSet<i64> {
@@ -165,11 +219,11 @@ impl Expected {
         let accounts = numbers(database, "SELECT id FROM accounts").await;
         assert!(self.done("account").is_subset(&accounts), "an account is lost");
         let devices = numbers(database, "SELECT id FROM devices").await;
-        let kept: BTreeSet<_> = self.done("device").difference(&self.doing).copied().collect();
-        assert!(kept.is_subset(&devices), "devices are lost");
+        assert!(self.kept("device", "removed").is_subset(&devices), "devices are lost");
         assert!(devices.is_disjoint(&self.done("removed")), "a removed device is there again");
         let disclosures = numbers(database, "SELECT number FROM disclosures").await;
         assert!(self.done("disclosure").is_subset(&disclosures), "a disclosure is lost");
+        self.check_lives(database).await;
         for ((device, what), groups) in &self.groups {
             let sql = match what.as_str() {
                 "begins" => "SELECT COUNT(*) FROM sessions WHERE device_id = $1",
@@ -189,7 +243,7 @@ impl Expected {
 }
 
 /// What no change leaves behind, each counted.
-const HALF_DONE: [(&str, &str); 7] = [
+const HALF_DONE: [(&str, &str); 13] = [
     (
         "two devices have an address",
         "SELECT COUNT(*) - COUNT(DISTINCT address_offset) FROM devices",
@@ -204,8 +258,43 @@ const HALF_DONE: [(&str, &str); 7] = [
     ),
     (
         "a change is not in the staff log, or an entry has no change",
-        "SELECT (SELECT COUNT(*) FROM staff_log) - (SELECT COUNT(*) FROM accounts) - (next_device_id - 1)
-            - (SELECT COUNT(*) FROM freed_addresses) - (SELECT COUNT(*) FROM disclosures) FROM tunnel_pool",
+        "SELECT (SELECT COUNT(*) FROM staff_log WHERE verb IN ('account add', 'device add', 'device remove', 'disclosure make'))
+            - (SELECT COUNT(*) FROM accounts) - (next_device_id - 1) - (SELECT COUNT(*) FROM disclosures)
+            - (SELECT COUNT(*) FROM freed_addresses) + (SELECT COUNT(*) FROM accounts WHERE cancelled_at IS NOT NULL)
+         FROM tunnel_pool",
+    ),
+    (
+        "a cancellation is not in the staff log, or an entry has no cancellation",
+        "SELECT COUNT(*) - (SELECT COUNT(*) FROM staff_log WHERE verb = 'account cancel')
+         FROM accounts WHERE cancelled_at IS NOT NULL",
+    ),
+    (
+        "a cancelled account has a service or a device",
+        "SELECT COUNT(*) FROM accounts WHERE cancelled_at IS NOT NULL AND (service_until != 0
+            OR EXISTS (SELECT 1 FROM services WHERE account_id = accounts.id)
+            OR EXISTS (SELECT 1 FROM devices WHERE account_id = accounts.id))",
+    ),
+    (
+        "not all that a cancelled account had is in the archive, or more is",
+        "SELECT COUNT(*) - 4 * (SELECT COUNT(*) FROM accounts WHERE cancelled_at IS NOT NULL)
+         FROM archive WHERE reason = 'cancelled'",
+    ),
+    (
+        "an address was changed and is not in the archive, or the other way round",
+        "SELECT COUNT(*) - (SELECT COUNT(*) FROM staff_log WHERE verb = 'account email')
+         FROM archive WHERE reason = 'changed'",
+    ),
+    (
+        "a code is redeemed and there, or neither",
+        "SELECT COUNT(CASE WHEN verb = 'code make' THEN 1 END) - COUNT(CASE WHEN verb = 'code redeem' THEN 1 END)
+            - (SELECT COUNT(*) FROM codes) FROM staff_log",
+    ),
+    (
+        "a service has other days than were given",
+        "SELECT COUNT(*) FROM accounts LEFT JOIN services ON services.account_id = accounts.id AND name = 'family'
+         WHERE cancelled_at IS NULL AND COALESCE(ends_at - 1790000000, 0) != 86400 * (
+            3 * (SELECT COUNT(*) FROM staff_log WHERE verb = 'account grant' AND account_id = accounts.id)
+            + 5 * (SELECT COUNT(*) FROM staff_log WHERE verb = 'code redeem' AND account_id = accounts.id))",
     ),
     ("an account has no e-mail", "SELECT COUNT(*) FROM accounts WHERE length(email) = 0"),
     ("a session has no IP", "SELECT COUNT(*) FROM sessions WHERE length(connecting_ip) = 0"),
@@ -237,6 +326,7 @@ async fn nothing_done_is_lost_and_nothing_is_half_done_when_a_process_is_killed(
     let groups: i64 = expected.groups.values().sum();
     let devices = expected.done("device").len() as u64;
     assert!(groups.unsigned_abs() > TIMES && devices > TIMES, "too little was done");
+    assert!(expected.done("cancelled").len() as u64 > TIMES / 10, "too few lives were lived");
     fixture.store.close_open_sessions().await.unwrap();
     let open = "SELECT id FROM sessions WHERE ended_at IS NULL OR gateway_id IS NOT NULL";
     assert!(numbers(&mut fixture.database().await, open).await.is_empty());
