@@ -43,7 +43,7 @@ fn labels(exposition: &str) -> BTreeSet<&str> {
 }
 
 /// The value of a counter.
-fn counter(exposition: &str, name: &str) -> u64 {
+pub(crate) fn counter(exposition: &str, name: &str) -> u64 {
     let name = format!("tacit_{name}_total ");
     let value = exposition.lines().find_map(|line| line.strip_prefix(&name));
     value.and_then(|value| value.trim().parse().ok()).unwrap_or_else(|| panic!("{exposition}"))
@@ -123,11 +123,29 @@ fn traffic_of_few_sessions_is_not_counted() {
 #[test]
 fn readiness_follows_the_forwarder() {
     let lab = Lab::new(0);
-    let _gateway = Gateway::start(&lab);
+    let gateway = Gateway::start(&lab);
     let answer = |path| fetch(&lab, DEFAULT, path).unwrap();
-    assert!(answer("/healthz").starts_with("HTTP/1.1 200 OK\r\n"));
-    assert!(answer("/readyz").starts_with("HTTP/1.1 200 OK\r\n"));
+    let is_well = |path| answer(path).starts_with("HTTP/1.1 200 OK\r\n");
+    assert!(is_well("/healthz") && is_well("/readyz"));
     assert!(answer("/accounts").starts_with("HTTP/1.1 404 "));
+    assert!(gateway.cli(&["status", "--check"]).status.success());
+
+    // The more of them die early, the longer it takes until there is another: in the end nearly a second.
+    for deaths in 1..=4 {
+        gateway.kill_forwarder();
+        wait_until("another forwarder", Duration::from_secs(5), || {
+            gateway.json(&["status"])["forwarder"]["restarts"] == deaths
+        });
+    }
+    gateway.kill_forwarder();
+    wait_until("its death to be noticed", Duration::from_secs(5), || !is_well("/readyz"));
+    assert!(answer("/readyz").starts_with("HTTP/1.1 503 "), "{}", answer("/readyz"));
+    let checked = gateway.cli(&["status", "--check", "--without-counts"]);
+    assert_eq!(checked.status.code(), Some(1), "{checked:?}");
+    assert!(String::from_utf8_lossy(&checked.stdout).contains("starting again"), "{checked:?}");
+    assert!(gateway.cli(&["status"]).status.success());
+    assert!(is_well("/healthz"), "control is well all the time");
+    wait_until("another forwarder", Duration::from_secs(5), || is_well("/readyz"));
 }
 
 #[test]
@@ -175,6 +193,11 @@ fn many_idle_connections_do_not_use_up_descriptors() {
     assert!(fetch(&lab, DEFAULT, "/healthz").is_some_and(|answer| answer.ends_with("ok\n")));
 }
 
+/// The lines of an exposition that have values: others name families, which are called otherwise.
+fn samples(exposition: &str) -> String {
+    exposition.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>().join("\n")
+}
+
 /// Names of metrics in a text: words that begin as they all do.
 fn metrics_in(text: &str) -> BTreeSet<&str> {
     let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
@@ -190,7 +213,8 @@ fn dashboard_and_alerts_ask_for_metrics_and_reasons_that_there_are() {
     let lab = Lab::new(0);
     let _gateway = Gateway::start(&lab);
     let exposition = fetch(&lab, DEFAULT, "/metrics").unwrap();
-    let there = metrics_in(&exposition);
+    let samples = samples(&exposition);
+    let there = metrics_in(&samples);
     for text in [dashboard.as_str(), &alerts] {
         let asked = metrics_in(text);
         assert!(asked.len() > 5, "{asked:?}");

@@ -1,5 +1,6 @@
 //! `tacit status`.
 
+use anyhow::ensure;
 use clap::Args;
 
 use super::{
@@ -12,7 +13,7 @@ use crate::admin::{ShowStatus, Status, StoreStatus};
 #[command(after_help = "Examples:
   tacit status
   tacit status --json
-  tacit status --without-counts    # for a health check: the store counts nothing
+  tacit status --without-counts --check    # for a health check: the store counts nothing
   tacit status --socket /run/tacit-2/admin.sock")]
 pub(super) struct StatusArguments {
     #[command(flatten)]
@@ -20,6 +21,9 @@ pub(super) struct StatusArguments {
     /// Do not count devices and accounts, which takes a store with millions of them a while.
     #[arg(long)]
     without_counts: bool,
+    /// End with 1 unless there is a forwarder, which carries the packets.
+    #[arg(long)]
+    check: bool,
 }
 
 pub(super) async fn run(
@@ -27,7 +31,10 @@ pub(super) async fn run(
     arguments: StatusArguments,
 ) -> anyhow::Result<()> {
     let status = gateway.ask(ShowStatus { without_counts: arguments.without_counts }).await?;
-    arguments.output.print(&status, text)
+    arguments.output.print(&status, text)?;
+    let is_carrying = status.forwarder.pid.is_some();
+    ensure!(is_carrying || !arguments.check, "there is no forwarder; it is starting again");
+    Ok(())
 }
 
 fn text(status: &Status) -> String {
