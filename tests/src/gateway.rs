@@ -31,6 +31,7 @@ pub struct Gateway<'lab> {
     extra: Vec<String>,
     variables: Vec<(String, String)>,
     launcher: Vec<String>,
+    is_by_file: bool,
     child: Option<Child>,
 }
 
@@ -71,6 +72,7 @@ impl<'lab> Gateway<'lab> {
             extra,
             variables: Vec::new(),
             launcher: Vec::new(),
+            is_by_file: false,
             child: None,
         }
     }
@@ -93,6 +95,14 @@ impl<'lab> Gateway<'lab> {
     #[must_use]
     pub fn with_variable(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The same gateway with what stands in a settings file, in place of flags for its log, endpoint and name servers.
+    #[must_use]
+    pub fn with_settings_in(mut self, path: &Path) -> Self {
+        self.extra.extend(["--config".to_owned(), path.display().to_string()]);
+        self.is_by_file = true;
         self
     }
 
@@ -136,10 +146,12 @@ impl<'lab> Gateway<'lab> {
         let mut words = self.launcher.iter().map(OsStr::new).chain([program]);
         let mut command = Command::new(words.next().unwrap_or(program));
         command.env_clear().envs(self.variables.iter().cloned()).args(words);
-        command.args(["run", "--log", "trace"]);
-        command.arg("--data-dir").arg(&self.data_dir).arg("--socket").arg(self.socket());
-        command.args(["--endpoint", &GATEWAY_V4.to_string()]);
-        command.args(["--dns", &DNS_V4.to_string(), "--dns", &DNS_V6.to_string()]);
+        command.arg("run").arg("--data-dir").arg(&self.data_dir);
+        command.arg("--socket").arg(self.socket());
+        if !self.is_by_file {
+            command.args(["--log", "trace", "--endpoint", &GATEWAY_V4.to_string()]);
+            command.args(["--dns", &DNS_V4.to_string(), "--dns", &DNS_V6.to_string()]);
+        }
         command.args(&self.extra);
         command
     }

@@ -1,6 +1,6 @@
 //! Several gateways: the site of each offers all of them.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 use tacit_tests::{
     Client, Implementation, Lab, Visitor,
@@ -30,7 +30,10 @@ fn labels(visitor: &mut Visitor<'_>) -> Vec<String> {
 #[test]
 fn device_made_at_one_gateway_connects_to_the_one_that_was_chosen() {
     let scene = Scene::new();
-    let listen = ["--region", "Rome", "--listen", "0.0.0.0:51821,[::]:51821"];
+    let settings = scene.far.dir().join("tacit.toml");
+    fs::write(&settings, "region = \"Rome\"\n").unwrap();
+    let config = settings.to_str().unwrap();
+    let listen = ["--config", config, "--listen", "0.0.0.0:51821,[::]:51821"];
     let (near, mut far) = scene.gateways_with(&["--region", "Oslo"], &listen);
     customer(&scene.near, &near, EMAIL);
     let mut ann = logged_in(&scene.near, &near, EMAIL);
@@ -49,6 +52,15 @@ fn device_made_at_one_gateway_connects_to_the_one_that_was_chosen() {
     near.wait_for_sessions(EMAIL, 1);
     assert_eq!(near.json(&["status"])["sessions"], 0);
     assert!(ann.get("/devices").body.contains("Connected now"));
+
+    // Another region is in force at once where settings are read again.
+    let mut at_far = logged_in(&scene.far, &far, EMAIL);
+    assert!(labels(&mut at_far)[0].starts_with("Rome ("), "{:?}", labels(&mut at_far));
+    fs::write(&settings, "region = \"Pisa\"\n").unwrap();
+    far.reload();
+    wait_until("the other region", Duration::from_secs(5), || {
+        labels(&mut at_far)[0].starts_with("Pisa (")
+    });
 
     // Who does not choose stays here; who names one that is not there is told so.
     let config = add_device_with(&mut ann, &[("name", "laptop")]);
