@@ -17,6 +17,7 @@ mod host;
 mod log;
 mod metrics;
 mod name_service;
+mod netlink;
 mod program;
 mod prove;
 mod rfc3339;

@@ -9,6 +9,7 @@ use super::{
     legacy::LegacyTable,
     reading,
     rules::{Rule, Rules, Way, extension},
+    sets::KeepingSet,
 };
 
 /// The checks of this family.
@@ -55,13 +56,21 @@ pub(super) static CHECKS: &[Check] = &[
     },
     Check {
         id: "firewall-sets",
-        meaning: "No firewall rule writes down addresses in a set or a table of its own.",
-        by_hand: "nft list ruleset | grep -E 'add @|update @|hashlimit|recent'; nft list sets",
+        meaning: "No firewall rule writes down addresses in a set or a table of its own, and no set keeps anything with an element.",
+        by_hand: "nft list ruleset | grep -E 'add @|update @|hashlimit|recent|counter|quota|limit|last'; nft list sets; nft list maps",
         judge: |evidence| {
             of_rules(evidence, |rules, finding| {
                 judge(rules, Record::Remember, finding);
                 judge_sets(rules, finding);
             })
+        },
+    },
+    Check {
+        id: "firewall-unknown",
+        meaning: "Every part of a firewall rule is of a kind that this program knows to keep nothing, or to keep what another check tells.",
+        by_hand: "nft list ruleset",
+        judge: |evidence| {
+            of_rules(evidence, |rules, finding| judge(rules, Record::Unknown, finding))
         },
     },
     Check {
@@ -99,9 +108,11 @@ enum Record {
     Copy,
     Queue,
     Remember,
+    /// It may do any of that: nobody here knows.
+    Unknown,
 }
 
-/// What an expression does besides deciding about the packet.
+/// What an expression does besides deciding about the packet, or changing it.
 fn record(expression: &RuleExpr) -> Option<Record> {
     if let Some(extension) = extension(expression) {
         return record_of_extension(extension);
@@ -122,10 +133,80 @@ fn record(expression: &RuleExpr) -> Option<Record> {
             "dup" | "fwd" | "tproxy" => Some(Record::Copy),
             "queue" => Some(Record::Queue),
             "dynset" | "connlimit" => Some(Record::Remember),
-            _ => None,
+            name if HARMLESS.contains(&name) => None,
+            _ => Some(Record::Unknown),
         },
-        _ => None,
+        harmless if keeps_nothing(harmless) => None,
+        _ => Some(Record::Unknown),
     }
+}
+
+/// Expressions, by their names, that decide about a packet or change it, and keep nothing of it.
+const HARMLESS: [&str; 27] = [
+    "bitwise",
+    "byteorder",
+    "cmp",
+    "ct",
+    "exthdr",
+    "fib",
+    "hash",
+    "immediate",
+    "inner",
+    "limit",
+    "lookup",
+    "masq",
+    "meta",
+    "nat",
+    "notrack",
+    "numgen",
+    "osf",
+    "payload",
+    "range",
+    "redir",
+    "reject",
+    "rt",
+    "socket",
+    "synproxy",
+    "tunnel",
+    "verdict",
+    "xfrm",
+];
+
+/// The same of those that were read in full.
+fn keeps_nothing(expression: &RuleExpr) -> bool {
+    matches!(
+        expression,
+        RuleExpr::Bitwise { .. }
+            | RuleExpr::Byteorder { .. }
+            | RuleExpr::Cmp { .. }
+            | RuleExpr::Ct { .. }
+            | RuleExpr::CtDirectional { .. }
+            | RuleExpr::CtSet { .. }
+            | RuleExpr::Dynset { op: DynsetOp::Delete, .. }
+            | RuleExpr::Exthdr { .. }
+            | RuleExpr::ExthdrSet { .. }
+            | RuleExpr::Fib { .. }
+            | RuleExpr::Hash { .. }
+            | RuleExpr::Immediate { .. }
+            | RuleExpr::Limit(_)
+            | RuleExpr::Lookup { .. }
+            | RuleExpr::Masq { .. }
+            | RuleExpr::Meta { .. }
+            | RuleExpr::MetaSet { .. }
+            | RuleExpr::Nat { .. }
+            | RuleExpr::Notrack
+            | RuleExpr::Numgen { .. }
+            | RuleExpr::Osf { .. }
+            | RuleExpr::Payload { .. }
+            | RuleExpr::PayloadSet { .. }
+            | RuleExpr::Range { .. }
+            | RuleExpr::Redir { .. }
+            | RuleExpr::Reject { .. }
+            | RuleExpr::Rt { .. }
+            | RuleExpr::Socket { .. }
+            | RuleExpr::Synproxy(_)
+            | RuleExpr::Verdict(_)
+    )
 }
 
 fn record_of_object(object: &ObjrefExpr) -> Option<Record> {
@@ -140,15 +221,95 @@ fn record_of_object(object: &ObjrefExpr) -> Option<Record> {
 
 fn record_of_extension(name: &str) -> Option<Record> {
     match name {
-        "LOG" | "NFLOG" | "ULOG" | "AUDIT" => Some(Record::Log),
+        // osf has a switch that writes each packet's addresses and system to the kernel's log.
+        "LOG" | "NFLOG" | "ULOG" | "AUDIT" | "NETFLOW" | "osf" => Some(Record::Log),
         "TRACE" => Some(Record::Trace),
         "TEE" | "TPROXY" => Some(Record::Copy),
         "NFQUEUE" => Some(Record::Queue),
-        "quota" | "connbytes" | "nfacct" | "RATEEST" | "IDLETIMER" | "bpf" => Some(Record::Count),
+        "quota" | "connbytes" | "nfacct" | "rateest" | "RATEEST" | "IDLETIMER" | "ACCOUNT"
+        | "bpf" => Some(Record::Count),
         "recent" | "hashlimit" | "connlimit" | "SET" | "set" => Some(Record::Remember),
-        _ => None,
+        harmless if HARMLESS_EXTENSIONS.contains(&harmless) => None,
+        _ => Some(Record::Unknown),
     }
 }
+
+/// Extensions of iptables that decide about a packet or change it, and keep nothing of it.
+const HARMLESS_EXTENSIONS: [&str; 73] = [
+    "CHECKSUM",
+    "CLASSIFY",
+    "CONNMARK",
+    "CONNSECMARK",
+    "CT",
+    "DNAT",
+    "DNPT",
+    "DSCP",
+    "ECN",
+    "HL",
+    "HMARK",
+    "MARK",
+    "MASQUERADE",
+    "NETMAP",
+    "NOTRACK",
+    "REDIRECT",
+    "REJECT",
+    "SECMARK",
+    "SNAT",
+    "SNPT",
+    "SYNPROXY",
+    "TCPMSS",
+    "TCPOPTSTRIP",
+    "TOS",
+    "TTL",
+    "addrtype",
+    "ah",
+    "cgroup",
+    "comment",
+    "connlabel",
+    "connmark",
+    "conntrack",
+    "cpu",
+    "dccp",
+    "devgroup",
+    "dscp",
+    "dst",
+    "ecn",
+    "esp",
+    "eui64",
+    "frag",
+    "hbh",
+    "helper",
+    "hl",
+    "icmp",
+    "icmp6",
+    "ipcomp",
+    "iprange",
+    "ipv6header",
+    "ipvs",
+    "length",
+    "limit",
+    "mac",
+    "mark",
+    "mh",
+    "multiport",
+    "owner",
+    "physdev",
+    "pkttype",
+    "policy",
+    "realm",
+    "rpfilter",
+    "rt",
+    "sctp",
+    "socket",
+    "state",
+    "statistic",
+    "string",
+    "tcp",
+    "tcpmss",
+    "time",
+    "ttl",
+    "u32",
+];
 
 fn judge(rules: &Rules, wanted: Record, finding: &mut Finding) {
     let mut found = 0;
@@ -165,14 +326,21 @@ fn judge(rules: &Rules, wanted: Record, finding: &mut Finding) {
     finding.pass(format!("{found} of {rules} rules in {tables} tables"));
 }
 
-/// Packets to and from this host are not the tunnel's, and a number of them names nobody.
+/// Packets to and from this host are not the tunnel's, and a number of them names nobody. What is unknown was not seen to
+/// keep anything.
 fn grade(wanted: Record, rule: &Rule) -> Verdict {
-    if wanted == Record::Count && rule.way == Way::Own { Verdict::Warn } else { Verdict::Fail }
+    let is_own_count = wanted == Record::Count && rule.way == Way::Own;
+    if is_own_count || wanted == Record::Unknown { Verdict::Warn } else { Verdict::Fail }
 }
 
 fn judge_sets(rules: &Rules, finding: &mut Finding) {
-    for set in &rules.counting_sets {
-        finding.fail(format!("{}: counts each of its elements", set.place));
+    for KeepingSet { place, kept } in &rules.keeping_sets {
+        if kept.is_empty() {
+            finding.fail(format!("{place}: keeps something with each of its elements"));
+        }
+        for (what, elements) in kept {
+            finding.fail(format!("{place}: keeps {what} with {elements} of its elements"));
+        }
     }
 }
 
@@ -213,7 +381,25 @@ mod tests {
         assert_eq!(record_of_extension("NFLOG"), Some(Record::Log));
         assert_eq!(record_of_extension("TEE"), Some(Record::Copy));
         assert_eq!(record_of_extension("recent"), Some(Record::Remember));
+        assert_eq!(record_of_extension("osf"), Some(Record::Log), "with --log");
         assert_eq!(record_of_extension("MASQUERADE"), None);
+        assert_eq!(record_of_extension("conntrack"), None);
+        assert_eq!(record_of_extension("spy"), Some(Record::Unknown));
+    }
+
+    #[test]
+    fn what_nobody_knows_could_keep_something() {
+        let named = |name: &str| RuleExpr::Unknown { name: name.into(), data: Vec::new() };
+        for (name, kept) in [
+            ("cmp", None),
+            ("xfrm", None),
+            ("last", Some(Record::Count)),
+            ("flow_offload", Some(Record::Unknown)),
+            ("spy", Some(Record::Unknown)),
+        ] {
+            assert_eq!(record(&named(name)), kept, "{name}");
+        }
+        assert_eq!(judged(Record::Unknown, Way::Through, vec![named("spy")]), Verdict::Warn);
     }
 
     #[test]
@@ -225,6 +411,7 @@ mod tests {
             Record::Copy,
             Record::Queue,
             Record::Remember,
+            Record::Unknown,
         ] {
             assert_eq!(judged(wanted, Way::Through, vec![RuleExpr::Notrack]), Verdict::Pass);
         }

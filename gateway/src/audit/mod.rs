@@ -23,6 +23,7 @@ mod process;
 mod program;
 mod reading;
 mod rules;
+mod sets;
 mod store;
 mod watchers;
 mod way;

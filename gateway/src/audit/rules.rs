@@ -8,7 +8,10 @@ use nlink::netlink::{
     nftables::{ChainInfo, Family, Register, RuleExpr, RuleInfo, Verdict},
 };
 
-use super::reading::{Reading, Unread};
+use super::{
+    reading::{Reading, Unread},
+    sets::{self, KeepingSet},
+};
 
 /// Where the kernel calls a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,13 +35,6 @@ pub(super) struct Rule {
     pub(super) text: Option<String>,
 }
 
-/// A set that keeps something with each of its elements.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct CountingSet {
-    /// Table and set.
-    pub(super) place: String,
-}
-
 /// The firewalls.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rules {
@@ -46,8 +42,8 @@ pub(super) struct Rules {
     pub(super) tables: usize,
     /// The rules.
     pub(super) all: Vec<Rule>,
-    /// The sets.
-    pub(super) counting_sets: Vec<CountingSet>,
+    /// The sets that keep something.
+    pub(super) keeping_sets: Vec<KeepingSet>,
 }
 
 /// Families whose chains IP packets come by.
@@ -72,10 +68,7 @@ impl Rules {
                 let listed = nftables.list_rules(&table.name, table.family).await?;
                 rules.all.extend(met(&chains, &listed));
                 for set in nftables.list_sets_in(&table.name, table.family).await? {
-                    if !set.statements.is_empty() {
-                        let place = format!("{} {} @{}", table.family.name(), table.name, set.name);
-                        rules.counting_sets.push(CountingSet { place });
-                    }
+                    rules.keeping_sets.extend(sets::read(&set)?);
                 }
             }
             Ok::<_, nlink::Error>(rules)

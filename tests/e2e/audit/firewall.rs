@@ -24,6 +24,11 @@ fn rule_that_records_or_copies_packets_is_seen() {
             "nft add set ip spy s '{ type ipv4_addr; flags dynamic; size 9; }'; nft add rule ip spy c add @s '{ ip daddr }'",
         ),
         ("firewall-sets", "nft add set ip spy s '{ type ipv4_addr; counter; }'"),
+        // A count for each destination, of which no rule and no set says a word.
+        (
+            "firewall-sets",
+            "nft add rule ip spy c ip daddr '{ 203.0.113.1 counter, 203.0.113.2 counter }' accept",
+        ),
         // A chain that is only jumped to.
         (
             "firewall-log",
@@ -44,7 +49,18 @@ fn rule_that_records_or_copies_packets_is_seen() {
         lab.gateway.sh(TABLE);
         plants::queue_rule(&lab.gateway);
     };
-    audited.sees("firewall-queue", queue, |()| drop(lab.gateway.sh(NO_TABLE)));
+    let remove = |()| drop(lab.gateway.sh(NO_TABLE));
+    audited.sees("firewall-queue", queue, remove);
+    let element = || {
+        lab.gateway.sh(&format!("{TABLE}; nft add set ip spy s '{{ type ipv4_addr; }}'"));
+        plants::counting_element(&lab.gateway);
+    };
+    audited.sees("firewall-sets", element, remove);
+    let unheard_of = || {
+        lab.gateway.sh(TABLE);
+        plants::unheard_of_rule(&lab.gateway);
+    };
+    audited.sees_as("firewall-unknown", "WARN", unheard_of, remove);
 }
 
 #[test]
@@ -84,6 +100,10 @@ fn rules_of_iptables_are_seen() {
     lab.gateway.sh("iptables-nft -A FORWARD -j NFLOG --nflog-group 5");
     let planted = audited.now();
     assert_eq!((&*planted["firewall-log"], &*planted["firewall-counters"]), ("FAIL", "FAIL"));
+    lab.gateway.sh("iptables-nft -F FORWARD");
+    // Its match, not its target, logs.
+    lab.gateway.sh("iptables-nft -A FORWARD -p tcp -m osf --genre Linux --log 0 -j ACCEPT");
+    assert_eq!(audited.now(), planted);
     lab.gateway.sh("iptables-nft -F FORWARD");
     assert_eq!(audited.now(), audited.clean);
 }

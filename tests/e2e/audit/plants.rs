@@ -51,25 +51,77 @@ pub(super) fn log_group(namespace: &Namespace) -> Held<Connection<Nflog>> {
     })
 }
 
-/// Adds a rule with the target NFQUEUE to the chain `c` of the table `inet spy`.
-pub(super) fn queue_rule(namespace: &Namespace) {
-    let attribute = |kind: u16, payload: &[u8]| {
-        let mut bytes = ((payload.len() + 4) as u16).to_ne_bytes().to_vec();
-        bytes.extend(kind.to_ne_bytes());
-        bytes.extend(payload);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-        bytes
-    };
-    // NFTA_TARGET_NAME, NFTA_TARGET_REV and NFTA_TARGET_INFO with the number of the queue.
-    let target =
-        [attribute(1, b"NFQUEUE\0"), attribute(2, &[0; 4]), attribute(3, &[0; 8])].concat();
+/// An attribute of a netlink message.
+fn attribute(kind: u16, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = ((payload.len() + 4) as u16).to_ne_bytes().to_vec();
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend(payload);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}
+
+/// Adds a rule with an extension of iptables, a `target` or a `match`, to the chain `c` of the table `ip spy`.
+///
+/// Unlike iptables it has nothing else in it, so nothing counts.
+fn extension_rule(namespace: &Namespace, kind: &str, name: &str, info: &[u8]) {
+    let name = [name.as_bytes(), b"\0"].concat();
+    let (revision, info) = (attribute(2, &[0; 4]), attribute(3, info));
+    let extension = [attribute(1, &name), revision, info].concat();
     hold(namespace, async || {
         let nftables = Connection::<Nftables>::new().unwrap();
-        let rule = Rule::new("spy", "c")
-            .family(Family::Ip)
-            .then(Expr::Raw(RawExpr::new("target", target)));
+        let rule =
+            Rule::new("spy", "c").family(Family::Ip).then(Expr::Raw(RawExpr::new(kind, extension)));
         nftables.add_rule(rule).await.unwrap();
     });
+}
+
+/// Adds a rule with the target NFQUEUE.
+pub(super) fn queue_rule(namespace: &Namespace) {
+    extension_rule(namespace, "target", "NFQUEUE", &[0; 8]);
+}
+
+/// Adds a rule that matches as a node of a cluster would, which the audit has never heard of.
+pub(super) fn unheard_of_rule(namespace: &Namespace) {
+    // One node, which is this one.
+    let words: [u32; 4] = [1, 1, 0, 0];
+    extension_rule(namespace, "match", "cluster", &words.map(u32::to_ne_bytes).concat());
+}
+
+/// Adds an element with a counter of its own to the set `s` of the table `ip spy`; nft asks for one in the set then.
+pub(super) fn counting_element(namespace: &Namespace) {
+    const BATCH_BEGIN: u16 = 16;
+    const BATCH_END: u16 = 17;
+    const NEW_ELEMENT: u16 = 10 << 8 | 12;
+    const REQUEST_AND_CREATE: u16 = 1 | 0x400;
+    const NFTABLES: u16 = 10;
+    let message = |kind: u16, family: libc::c_int, resource: u16, attributes: &[u8]| {
+        let mut bytes = ((20 + attributes.len()) as u32).to_ne_bytes().to_vec();
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(REQUEST_AND_CREATE.to_ne_bytes());
+        bytes.extend([0; 8]);
+        bytes.extend([family as u8, 0]);
+        bytes.extend(resource.to_be_bytes());
+        bytes.extend(attributes);
+        bytes
+    };
+    let nested = |kind: u16, parts: &[Vec<u8>]| attribute(kind | 0x8000, &parts.concat());
+    // NFTA_SET_ELEM_KEY with NFTA_DATA_VALUE, and NFTA_SET_ELEM_EXPR with a name and nothing else.
+    let key = nested(1, &[attribute(1, &[203, 0, 113, 9])]);
+    let counter = nested(7, &[attribute(1, b"counter\0"), nested(2, &[])]);
+    let elements = nested(3, &[nested(1, &[key, counter])]);
+    let attributes = [attribute(1, b"spy\0"), attribute(2, b"s\0"), elements].concat();
+    let batch = [
+        message(BATCH_BEGIN, libc::AF_UNSPEC, NFTABLES, &[]),
+        message(NEW_ELEMENT, libc::AF_INET, 0, &attributes),
+        message(BATCH_END, libc::AF_UNSPEC, NFTABLES, &[]),
+    ]
+    .concat();
+    hold(namespace, async || {
+        let nftables = Connection::<Nftables>::new().unwrap();
+        nftables.socket().send(&batch).await.unwrap();
+    });
+    let listed = namespace.sh("nft list set ip spy s");
+    assert!(listed.contains("203.0.113.9 counter"), "{listed}");
 }
 
 /// A socket that sees every packet, as tcpdump has.

@@ -32,6 +32,7 @@ const PLANTS: &[(&str, &[&str])] = &[
             "firewall-queue",
             "firewall-sets",
             "firewall-trace",
+            "firewall-unknown",
         ],
     ),
     ("firewall::rules_of_iptables_are_seen", &["firewall-legacy"]),
