@@ -19,6 +19,7 @@ mod log;
 mod memory;
 mod metrics;
 mod network;
+mod perf;
 mod process;
 mod program;
 mod reading;
@@ -34,11 +35,12 @@ pub(crate) use check::{Check, Line, Verdict};
 pub(crate) use evidence::Evidence;
 
 /// The families of checks, in the order in which they are told.
-static FAMILIES: [&[Check]; 12] = [
+static FAMILIES: [&[Check]; 13] = [
     forwarder::CHECKS,
     control::CHECKS,
     interfaces::CHECKS,
     bpf::CHECKS,
+    perf::CHECKS,
     firewall::CHECKS,
     conntrack::CHECKS,
     host::CHECKS,

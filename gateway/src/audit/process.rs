@@ -227,14 +227,17 @@ pub(super) fn holder_of_socket(inode: &str) -> String {
         })
     };
     let processes = reading::directory("/proc").unwrap_or_default();
-    let numbered = |path: &&PathBuf| {
-        path.file_name()
-            .and_then(|name| name.to_str())
-            .is_some_and(|name| name.parse::<u32>().is_ok())
-    };
-    let Some(proc) = processes.iter().filter(numbered).find(|proc| holds(proc)) else {
-        return "a process that cannot be seen from here".into();
-    };
+    let holder = processes.iter().filter(|path| is_numbered(path)).find(|proc| holds(proc));
+    holder.map_or_else(|| "a process that cannot be seen from here".into(), |proc| name_of(proc))
+}
+
+/// Whether a path in `/proc` is a process's.
+pub(super) fn is_numbered(path: &Path) -> bool {
+    path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.parse::<u32>().is_ok())
+}
+
+/// Name and number of a process, by its directory in `/proc`.
+pub(super) fn name_of(proc: &Path) -> String {
     let name = fs::read_to_string(proc.join("comm")).unwrap_or_default();
     let pid = proc.file_name().unwrap_or_default().to_string_lossy();
     format!("{} (pid {pid})", name.trim())

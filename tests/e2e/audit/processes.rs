@@ -208,6 +208,17 @@ fn control_with_a_descriptor_that_sees_packets_is_seen() {
     descriptor_too_many_is_seen(&audited, judged, 600, [tunnel.into(), packets]);
 }
 
+#[test]
+fn program_that_has_events_written_down_is_seen() {
+    let lab = Lab::new(0);
+    let audited = Audited::start(&lab);
+    let hold = || {
+        let mut sleep = Command::new("sleep");
+        lab.gateway.start(sleep.arg("60").stdin(plants::perf_event())).unwrap()
+    };
+    audited.sees("perf-events", hold, end);
+}
+
 /// Kinds of namespaces, by the flags of `unshare`.
 const NAMESPACES: [&str; 6] = ["cgroup", "ipc", "mount", "net", "pid", "uts"];
 

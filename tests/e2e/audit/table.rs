@@ -68,6 +68,7 @@ const PLANTS: &[(&str, &[&str])] = &[
         ],
     ),
     ("network::program_that_could_watch_the_kernel_is_seen", &["bpf-programs"]),
+    ("processes::program_that_has_events_written_down_is_seen", &["perf-events"]),
     (
         "processes::hole_in_the_seal_around_the_forwarder_is_seen",
         &["forwarder-limits", "forwarder-memory", "forwarder-tracer"],
