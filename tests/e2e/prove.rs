@@ -89,7 +89,7 @@ fn clause_4_nothing_of_the_traffic_is_kept_and_the_report_says_what_that_rests_o
     // The search finds what is there to be found.
     let controls = list(&report, "controls");
     assert!(
-        controls.len() >= 7 && controls.iter().all(|control| control["found"] == true),
+        controls.len() >= 9 && controls.iter().all(|control| control["found"] == true),
         "{controls:?}"
     );
 
@@ -105,6 +105,7 @@ fn clause_4_nothing_of_the_traffic_is_kept_and_the_report_says_what_that_rests_o
         "held open",
         "memory of processes that know customers",
         "connection tracking",
+        "firewall, routes, links and traffic control",
         "logs and journal",
     ] {
         assert!(
@@ -133,11 +134,12 @@ fn clause_4_nothing_of_the_traffic_is_kept_and_the_report_says_what_that_rests_o
 }
 
 /// A leak, and the words by which the report names where it is.
-const LEAKS: [(&str, &str); 6] = [
+const LEAKS: [(&str, &str); 7] = [
     ("log", "stdout and stderr"),
     ("row", "database"),
     ("memory", "memory of processes that know customers"),
     ("thread", "names of processes and threads"),
+    ("route", "firewall, routes, links and traffic control in the kernel"),
     ("/run/tacit-prove/data/traffic.tmp", "data directory"),
     // Each file is removed as soon as it is made, and has nothing in it.
     ("name:/run/tacit-prove/data", "names of files"),
@@ -166,6 +168,10 @@ fn gateway_that_leaks_is_found_out_wherever_it_leaks_to() {
         for call in sent {
             assert!(call["place"].as_str().unwrap().contains("htons(514)"), "{call}");
         }
+        // And as if a device had sent them, through the tunnel to an address where nobody is.
+        let stray = findings(&report, "place", "UDP to 198.51.100.77:514");
+        assert_eq!(stray.len(), 1, "{leak}: {}", report["findings"]);
+        assert_eq!(stray[0]["kind"], "packets out of the gateway");
     }
 }
 
@@ -179,6 +185,17 @@ fn gateway_that_leaks_into_the_kernel_is_found_out() {
     let found = findings(&report, "what", "a file of the kernel that a gateway has no use for");
     assert_eq!(found.len(), 1, "{}", report["findings"]);
     assert_eq!(found[0]["place"], setting);
+}
+
+#[test]
+fn gateway_that_has_connected_to_somebody_before_it_leaks_is_found_out() {
+    let output =
+        prove(&unfaithful_program(), &["--json"]).env("TACIT_LEAK", "socket").output().unwrap();
+    assert_eq!(output.status.code(), Some(KEPT), "{}", stderr(&output));
+    let report = json(&output);
+    let found = findings(&report, "place", "connect(");
+    assert_eq!(found.len(), 1, "{}", report["findings"]);
+    assert!(found[0]["place"].as_str().unwrap().contains("@\"leak\""), "{}", found[0]);
 }
 
 #[test]

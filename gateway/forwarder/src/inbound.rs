@@ -175,7 +175,7 @@ fn transport<'a>(
     }
     state.destinations.check(packet)?;
     #[cfg(feature = "leaky")]
-    crate::leak::tell(packet, outer.endpoint, state, io.udp);
+    crate::leak::tell(packet, outer.endpoint, state, io);
     if !ecn::decapsulate(outer.ecn, packet) {
         return Err(DropReason::EcnCongested);
     }

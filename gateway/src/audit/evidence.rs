@@ -12,6 +12,7 @@ use tokio::time::{Duration, sleep};
 
 use super::{
     bpf::{self, Program},
+    data_dir::DataDir,
     host::Host,
     links::Links,
     log::LogFiles,
@@ -46,6 +47,7 @@ pub(crate) struct Evidence {
     pub(super) host: Host,
     pub(super) watchers: Watchers,
     pub(super) store: StoreFiles,
+    pub(super) data_dir: DataDir,
     pub(super) metrics: Reading<Option<String>>,
     pub(super) log: LogFiles,
     pub(super) program: ProgramFiles,
@@ -78,6 +80,7 @@ impl Evidence {
         let processes = [("control", &control), ("starter", &starter), ("forwarder", &forwarder)];
         Ok(Self {
             store: StoreFiles::read(&facts, &control).await,
+            data_dir: DataDir::read(&facts, &control),
             metrics: metrics::read(facts.metrics),
             log: LogFiles::read(&control),
             program: ProgramFiles::read(&facts, &control, processes).await,

@@ -366,7 +366,10 @@ fn judge_listeners(listeners: &[(&'static str, String)], finding: &mut Finding) 
 
 #[cfg(test)]
 mod tests {
+    use nlink::netlink::nftables::parse_expressions;
+
     use super::*;
+    use crate::netlink;
 
     fn judged(wanted: Record, way: Way, expressions: Vec<RuleExpr>) -> Verdict {
         let rule = Rule { place: "inet t c".into(), way, expressions, text: None };
@@ -389,7 +392,14 @@ mod tests {
 
     #[test]
     fn what_nobody_knows_could_keep_something() {
-        let named = |name: &str| RuleExpr::Unknown { name: name.into(), data: Vec::new() };
+        let named = |name: &str| {
+            // NFTA_LIST_ELEM with NFTA_EXPR_NAME and nothing that could be read in full.
+            let name = netlink::text_attribute(1, name);
+            let mut element = ((4 + name.len()) as u16).to_ne_bytes().to_vec();
+            element.extend(1_u16.to_ne_bytes());
+            element.extend(name);
+            parse_expressions(&element).remove(0)
+        };
         for (name, kept) in [
             ("cmp", None),
             ("xfrm", None),

@@ -8,6 +8,7 @@ mod bpf;
 mod check;
 mod conntrack;
 mod control;
+mod data_dir;
 mod evidence;
 mod firewall;
 mod forwarder;
@@ -35,7 +36,7 @@ pub(crate) use check::{Check, Line, Verdict};
 pub(crate) use evidence::Evidence;
 
 /// The families of checks, in the order in which they are told.
-static FAMILIES: [&[Check]; 13] = [
+static FAMILIES: [&[Check]; 14] = [
     forwarder::CHECKS,
     control::CHECKS,
     interfaces::CHECKS,
@@ -46,6 +47,7 @@ static FAMILIES: [&[Check]; 13] = [
     host::CHECKS,
     watchers::CHECKS,
     store::CHECKS,
+    data_dir::CHECKS,
     metrics::CHECKS,
     log::CHECKS,
     program::CHECKS,

@@ -61,11 +61,18 @@ pub(super) fn directory(path: impl AsRef<Path>) -> Reading<Vec<PathBuf>> {
 /// Judges what was read; what was not is no violation, but nothing was shown either.
 pub(super) fn judge<T>(reading: &Reading<T>, judge: impl FnOnce(&T, &mut Finding)) -> Finding {
     let mut finding = Finding::default();
-    match reading {
-        Ok(read) => judge(read, &mut finding),
-        Err(unread) => {
-            finding.warn(unread.to_string());
-        }
-    }
+    add(reading, &mut finding, judge);
     finding
+}
+
+/// The same besides what was found already.
+pub(super) fn add<T>(
+    reading: &Reading<T>,
+    finding: &mut Finding,
+    judge: impl FnOnce(&T, &mut Finding),
+) {
+    match reading {
+        Ok(read) => judge(read, finding),
+        Err(unread) => drop(finding.warn(unread.to_string())),
+    }
 }

@@ -3,12 +3,11 @@
 use std::{collections::BTreeMap, io};
 
 use nlink::netlink::{
-    AttrIter,
     attr::get,
     nftables::{Family, SetInfo},
 };
 
-use crate::netlink::{self, Part};
+use crate::netlink::{self, Part, attributes};
 
 /// A set that keeps something with its elements: one of a name, or one that stands in a rule, maps of verdicts too.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,16 +60,16 @@ fn request(family: Family, table: &str, set: &str) -> Vec<u8> {
 /// The names of all expressions that the elements in a message have.
 fn kept_in(message: &[u8]) -> Vec<String> {
     const HEADER_LEN: usize = 4;
-    let attributes = message.get(HEADER_LEN..).unwrap_or_default();
-    let lists = AttrIter::new(attributes).filter(|(kind, _)| *kind == ELEMENTS);
-    let elements = lists.flat_map(|(_, list)| AttrIter::new(list)).filter(|(kind, _)| *kind == ONE);
-    let parts = elements.flat_map(|(_, element)| AttrIter::new(element));
+    let lists = attributes(message.get(HEADER_LEN..).unwrap_or_default())
+        .filter(|(kind, _)| *kind == ELEMENTS);
+    let elements = lists.flat_map(|(_, list)| attributes(list)).filter(|(kind, _)| *kind == ONE);
+    let parts = elements.flat_map(|(_, element)| attributes(element));
     let mut names = Vec::new();
     for (kind, payload) in parts {
         match kind {
             EXPRESSION => names.extend(name(payload)),
             EXPRESSIONS => {
-                let expressions = AttrIter::new(payload).filter(|(kind, _)| *kind == ONE);
+                let expressions = attributes(payload).filter(|(kind, _)| *kind == ONE);
                 names.extend(expressions.filter_map(|(_, expression)| name(expression)));
             }
             _ => {}
@@ -80,7 +79,7 @@ fn kept_in(message: &[u8]) -> Vec<String> {
 }
 
 fn name(expression: &[u8]) -> Option<String> {
-    let (_, name) = AttrIter::new(expression).find(|(kind, _)| *kind == NAME)?;
+    let (_, name) = attributes(expression).find(|(kind, _)| *kind == NAME)?;
     get::string(name).ok().map(str::to_owned)
 }
 

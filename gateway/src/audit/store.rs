@@ -215,7 +215,7 @@ fn judge_file(file: &Reading<File>, user: Option<u32>, finding: &mut Finding) {
 }
 
 /// The user that a process runs as.
-fn user_of(process: &Process) -> Option<u32> {
+pub(super) fn user_of(process: &Process) -> Option<u32> {
     let status = process.threads.as_ref().ok()?.first()?;
     field(status, "Uid")?.first()?.parse().ok()
 }

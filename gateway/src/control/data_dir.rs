@@ -23,7 +23,10 @@ use rustix::{
     process::{Gid, Uid},
 };
 
-use super::user::{NUMBER, User};
+use super::{
+    unwritten,
+    user::{NUMBER, User},
+};
 
 /// Beginnings of the names of what a gateway keeps in its data directory.
 const OWN: [&str; 8] = [
@@ -39,6 +42,23 @@ const OWN: [&str; 8] = [
 
 /// Beginnings of the names of private files that are being written.
 const DRAFTS: [&[u8]; 4] = [b".gateway.key.", b".data.key.", b"site.draft", b".sessions."];
+
+/// Names of what a gateway keeps in its data directory, each as a whole.
+const KEPT: [&str; 13] = [
+    "lock",
+    "gateway.key",
+    "gateway.id",
+    "data.key",
+    "store.sqlite",
+    "store.sqlite-wal",
+    "store.sqlite-shm",
+    "store.sqlite-journal",
+    "host-state.json",
+    "host-state.json.new",
+    "site.pem",
+    "site.draft",
+    "sessions.unwritten",
+];
 
 /// What a file system has in its uppermost directory.
 const LOST_AND_FOUND: &CStr = c"lost+found";
@@ -191,6 +211,17 @@ fn is_own(name: &CStr) -> bool {
     OWN.iter().any(|own| name.starts_with(own))
 }
 
+/// Whether a gateway keeps a file of that name, writes one, or puts one aside. [`is_own`] is for what to give away, which
+/// needs no more than a beginning.
+pub(crate) fn is_kept(name: &str) -> bool {
+    let is_draft = || {
+        let (name, number) = name.strip_prefix('.')?.rsplit_once('.')?;
+        let is_number = number.len() == 16 && number.bytes().all(|digit| digit.is_ascii_hexdigit());
+        Some(KEPT.contains(&name) && is_number)
+    };
+    KEPT.contains(&name) || is_draft() == Some(true) || unwritten::aside_since(name).is_some()
+}
+
 /// Removes what a crash left of private files that were being written: a former key would outlive its rotation there.
 fn remove_drafts(dir: impl AsFd) -> rustix::io::Result<()> {
     for entry in Dir::read_from(&dir)? {
@@ -232,6 +263,16 @@ mod tests {
         paths.iter().for_each(|path| fs::write(path, "secret").unwrap());
         let _dir = DataDir::take(parent.path()).unwrap();
         assert_eq!(paths.map(|path| path.exists()), [false, false, true]);
+    }
+
+    #[test]
+    fn what_a_gateway_keeps_is_known_by_its_whole_name() {
+        for kept in ["store.sqlite-wal", ".gateway.key.0123456789abcdef", "sessions.unread.17"] {
+            assert!(is_kept(kept), "{kept}");
+        }
+        for other in ["traffic.log", "store.sqlite.log", "sessions.unread.x", ".gateway.key.log"] {
+            assert!(!is_kept(other), "{other}");
+        }
     }
 
     #[test]

@@ -294,6 +294,8 @@ impl Prepared {
 
     /// Is the gateway until it is told to stop.
     async fn run(self, sources: Sources, config: ConfigFile) -> anyhow::Result<()> {
+        #[cfg(feature = "leaky")]
+        leak::prepare();
         let Self { settings, database, networks, host_settings, data_keys, .. } = self;
         let (_data_dir, name) = (self.data_dir, self.name);
         let (keys, listener) = (Arc::new(self.keys), self.listener);

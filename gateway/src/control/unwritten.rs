@@ -76,11 +76,15 @@ pub(crate) fn put_aside(data_dir: &Path) -> io::Result<Vec<(PathBuf, UnixSeconds
     let mut found = Vec::new();
     for entry in fs::read_dir(data_dir)? {
         let entry = entry?;
-        let name = entry.file_name();
-        let since = name.to_str().and_then(|name| name.strip_prefix(ASIDE)?.parse().ok());
-        found.extend(since.map(|since| (entry.path(), UnixSeconds(since))));
+        let since = entry.file_name().to_str().and_then(aside_since);
+        found.extend(since.map(|since| (entry.path(), since)));
     }
     Ok(found)
+}
+
+/// Since when a file of that name was put aside; none of another's.
+pub(super) fn aside_since(name: &str) -> Option<UnixSeconds> {
+    name.strip_prefix(ASIDE)?.parse().ok().map(UnixSeconds)
 }
 
 /// Removes a file and, as far as the file system lets, what was in it.

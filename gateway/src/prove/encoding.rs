@@ -231,6 +231,9 @@ fn hex_forms(bytes: &[u8]) -> Vec<Form> {
         (Encoding::SpacedHex, digits("", ":")),
         (Encoding::SpacedHex, digits("\\x", "")),
         (Encoding::SpacedHex, digits("0x", ", ")),
+        (Encoding::SpacedHex, digits("", ", ")),
+        (Encoding::SpacedHex, in_pairs(bytes, 0)),
+        (Encoding::SpacedHex, in_pairs(bytes, 1)),
         (Encoding::Percent, digits("%", "")),
     ];
     let both = lower.into_iter().flat_map(|(encoding, digits)| {
@@ -241,6 +244,16 @@ fn hex_forms(bytes: &[u8]) -> Vec<Form> {
         [text(encoding, digits), text(encoding, upper)]
     });
     both.collect()
+}
+
+/// Hexadecimal digits of two bytes at a time, as xxd and tcpdump print them, with `before` bytes in the first pair already.
+fn in_pairs(bytes: &[u8], before: usize) -> String {
+    let mut digits = String::new();
+    for (place, byte) in bytes.iter().enumerate() {
+        let between = if place > 0 && (place + before).is_multiple_of(2) { " " } else { "" };
+        let _ = write!(digits, "{between}{byte:02x}");
+    }
+    digits
 }
 
 fn decimal_forms(bytes: &[u8]) -> Vec<Form> {
@@ -285,6 +298,9 @@ mod tests {
         assert!(has(&forms, Encoding::Hex, b"61626364"));
         assert!(has(&forms, Encoding::SpacedHex, b"61 62 63 64"));
         assert!(has(&forms, Encoding::SpacedHex, b"\\x61\\x62\\x63\\x64"));
+        assert!(has(&forms, Encoding::SpacedHex, b"61, 62, 63, 64"), "of Rust's {{:02x?}}");
+        assert!(has(&forms, Encoding::SpacedHex, b"6162 6364"), "of xxd and tcpdump");
+        assert!(has(&forms, Encoding::SpacedHex, b"61 6263 64"), "of the same, one byte on");
         assert!(has(&forms, Encoding::Percent, b"%61%62%63%64"));
         assert!(has(&forms, Encoding::Utf16, b"a\0b\0c\0d\0"));
         assert!(has(&forms, Encoding::Utf16, b"\0a\0b\0c\0d"));

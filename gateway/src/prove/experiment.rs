@@ -15,18 +15,20 @@ use tacit_messages::{UnixSeconds, clock::Instant};
 
 use super::{
     Progress, Report,
+    capture::Capture,
     client::{Client, ClientConfig},
     files::{self, Files},
     gateway::{PrivateGateway, Remains},
     host,
     judge::{self, Evidence},
+    kernel_state,
     ledger::{Ledger, Moment, PlaceKind},
     mark::{Family, Mark, Value},
     memory,
     namespace::Namespace,
     search::Search,
     target::Target,
-    traffic::{self, Exchange},
+    traffic::{self, Exchange, Transport},
     watch::{Expected, Witness},
     wires,
 };
@@ -65,7 +67,7 @@ pub(super) fn run(strace: &Path, progress: &Progress) -> anyhow::Result<Report> 
     let mut ledger = Ledger::new(search);
 
     progress.step("connecting clients and a target");
-    let target = connect_target(&gateway, &parties, &marks)?;
+    let (target, uplink) = connect_target(&gateway, &parties, &marks)?;
     planted.plant(&gateway, &marks)?;
     for party in &mut parties {
         party.connect(&gateway, &marks, &marks[planted.store].shown())?;
@@ -84,7 +86,8 @@ pub(super) fn run(strace: &Path, progress: &Progress) -> anyhow::Result<Report> 
 
     progress.step("searching while clients are connected");
     let mut files = Files::default();
-    search_running(&gateway, &mut files, &mut ledger, Moment::Live)?;
+    let laid: BTreeSet<IpAddr> = marks.iter().filter_map(Mark::address).collect();
+    search_running(&gateway, &laid, &mut files, &mut ledger, Moment::Live)?;
 
     progress.step("searching after their sessions have ended");
     for party in &parties {
@@ -92,7 +95,7 @@ pub(super) fn run(strace: &Path, progress: &Progress) -> anyhow::Result<Report> 
             .ask(RemoveDevice { account: party.email(), name: party.device(&marks, &planted) })?;
     }
     thread::sleep(SESSION_END);
-    search_running(&gateway, &mut files, &mut ledger, Moment::Ended)?;
+    search_running(&gateway, &laid, &mut files, &mut ledger, Moment::Ended)?;
     let totals = gateway.ask(ShowStatus { without_counts: true })?.totals;
     let sessions = recorded_sessions(&gateway, &parties)?;
     let system_v = host::count_system_v(&gateway.namespace)?;
@@ -106,6 +109,7 @@ pub(super) fn run(strace: &Path, progress: &Progress) -> anyhow::Result<Report> 
     let witness = Witness::read(&trace, expected);
     let late = Witness::read(trace.get(traced_before..).unwrap_or(&trace), expected);
     search_remains(&remains, &witness, &mut files, &mut ledger)?;
+    kernel_state::search(&remains.namespace, &laid, &mut ledger, Moment::Stopped)?;
     host::search_changed(began_at, &mut ledger, Moment::Stopped);
     host::search_kernel_log(&mut ledger, Moment::Stopped);
 
@@ -124,6 +128,7 @@ pub(super) fn run(strace: &Path, progress: &Progress) -> anyhow::Result<Report> 
         late,
         totals,
         sessions,
+        strays: strays(&uplink, &target, &parties, &marks),
         system_v,
     };
     judge::report(evidence)
@@ -141,6 +146,10 @@ pub(super) struct Planted {
     pub(super) store: usize,
     /// In control's memory: a variable of its environment.
     pub(super) memory: usize,
+    /// In the kernel: another name of an interface.
+    pub(super) alias: usize,
+    /// In the kernel: the comment of a firewall's table.
+    pub(super) comment: usize,
     /// How many there are; they are the first marks.
     pub(super) count: usize,
 }
@@ -158,7 +167,9 @@ impl Planted {
             output: draw("planted on stderr"),
             store: draw("planted in the database, as the name of a device"),
             memory: draw("planted in control's memory, as a variable"),
-            count: 5,
+            alias: draw("planted in the kernel, as another name of an interface"),
+            comment: draw("planted in the kernel, as the comment of a firewall's table"),
+            count: 7,
         }
     }
 
@@ -166,6 +177,11 @@ impl Planted {
         let [file, shared_memory, output] =
             [self.file, self.shared_memory, self.output].map(|mark| marks[mark].shown());
         gateway.plant_in_output(&output).context("planting a mark")?;
+        let [alias, comment] = [self.alias, self.comment].map(|mark| marks[mark].shown());
+        gateway
+            .namespace
+            .within_async(async || kernel_state::plant(&alias, &comment).await)
+            .context("planting a mark")?;
         gateway.namespace.within(|| {
             for (path, mark) in [("/tmp/planted", file), ("/dev/shm/planted", shared_memory)] {
                 fs::write(path, mark).context("planting a mark")?;
@@ -204,9 +220,11 @@ fn connect_target(
     gateway: &PrivateGateway,
     parties: &[Party],
     marks: &[Mark],
-) -> anyhow::Result<Target> {
+) -> anyhow::Result<(Target, Capture)> {
     let namespace = Namespace::network()?;
     wires::lay(&gateway.namespace, UPLINK, &namespace)?;
+    let uplink = Capture::start(&namespace)?;
+    wires::lead_out(&gateway.namespace, UPLINK, &namespace)?;
     wires::answer_by_wire(&namespace)?;
     let exchanges = parties.iter().flat_map(|party| &party.exchanges);
     let servers: Vec<_> =
@@ -214,7 +232,27 @@ fn connect_target(
     for (_, address) in &servers {
         wires::place(&gateway.namespace, UPLINK, &namespace, address.ip())?;
     }
-    Target::start(&namespace, servers)
+    Ok((Target::start(&namespace, servers)?, uplink))
+}
+
+/// Everything that came to the target or a client and that nobody said to them.
+fn strays(
+    uplink: &Capture,
+    target: &Target,
+    parties: &[Party],
+    marks: &[Mark],
+) -> BTreeSet<String> {
+    let exchanges: Vec<_> = parties.iter().flat_map(|party| &party.exchanges).collect();
+    let said = exchanges.iter().filter_map(|said| Some((said.transport, said.to(marks)?)));
+    let mut strays = uplink.strays(&said.collect());
+    strays.extend(traffic::never_said(&exchanges, marks, &target.arrivals()));
+    for party in parties {
+        let sockets = party.sockets(marks).into_iter().map(|socket| (Transport::Udp, socket));
+        let capture = party.capture.iter();
+        let expected = sockets.collect();
+        strays.extend(capture.flat_map(|capture| capture.strays(&expected)));
+    }
+    strays
 }
 
 /// Which half of what a client says.
@@ -233,6 +271,8 @@ struct Party {
     addresses: Vec<usize>,
     exchanges: Vec<Exchange>,
     client: Option<Client>,
+    /// Of what comes to it over its wire.
+    capture: Option<Capture>,
     /// Of its socket, wherever it is.
     port: u16,
 }
@@ -252,7 +292,16 @@ impl Party {
         let addresses = addresses.collect();
         let exchanges = traffic::plan(name, marks);
         let namespace = Namespace::network()?;
-        Ok(Self { name, wire, namespace, addresses, exchanges, client: None, port: 0 })
+        Ok(Self {
+            name,
+            wire,
+            namespace,
+            addresses,
+            exchanges,
+            client: None,
+            capture: None,
+            port: 0,
+        })
     }
 
     fn email(&self) -> String {
@@ -292,6 +341,7 @@ impl Party {
         let ips = self.connected_from(marks);
         let first = *ips.first().context("a client has no address")?;
         wires::lay(&gateway.namespace, self.wire, &self.namespace)?;
+        self.capture = Some(Capture::start(&self.namespace)?);
         wires::place(&gateway.namespace, self.wire, &self.namespace, first)?;
         gateway.ask(AddAccount {
             email: self.email(),
@@ -344,6 +394,7 @@ impl Party {
 /// Searches all that a running gateway wrote and holds.
 fn search_running(
     gateway: &PrivateGateway,
+    laid: &BTreeSet<IpAddr>,
     files: &mut Files,
     ledger: &mut Ledger,
     moment: Moment,
@@ -365,6 +416,7 @@ fn search_running(
     ledger.bytes(PlaceKind::Output, "as written so far", moment, &gateway.output());
     files.search(&gateway.namespace, &Witness::default(), ledger, moment)?;
     host::search_conntrack(&gateway.namespace, ledger, moment)?;
+    kernel_state::search(&gateway.namespace, laid, ledger, moment)?;
     if moment == Moment::Live {
         // It must be found although it is gone.
         gateway.namespace.within(|| Ok(fs::remove_file("/tmp/planted")?))?;

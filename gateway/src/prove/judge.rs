@@ -56,6 +56,8 @@ pub(super) struct Evidence<'a> {
     pub(super) totals: TotalsStatus,
     /// Connecting IPs of the sessions that the store has.
     pub(super) sessions: Vec<IpAddr>,
+    /// Packets at the ends of the wires, and what came to the target, that were never said.
+    pub(super) strays: BTreeSet<String>,
     /// Shared memory and message queues that need no file.
     pub(super) system_v: usize,
 }
@@ -199,6 +201,8 @@ impl Evidence<'_> {
             (planted.output, PlaceKind::Output),
             (planted.store, PlaceKind::Database),
             (planted.memory, PlaceKind::Memory),
+            (planted.alias, PlaceKind::KernelState),
+            (planted.comment, PlaceKind::KernelState),
         ];
         let is_found = |mark: usize, kind| {
             self.ledger.found.iter().any(|found| found.mark == mark && found.kind == kind)
@@ -243,12 +247,11 @@ impl Evidence<'_> {
     fn findings(&self) -> Vec<Finding> {
         let found = self.ledger.found.iter().filter(|found| self.is_forbidden(found));
         let mut findings: Vec<Finding> = found.map(|found| self.finding(found)).collect();
-        // A socket can be made long before it is used.
-        let sockets = self.witness.strange.iter().filter(|call| call.starts_with("socket("));
-        let strange: BTreeSet<&String> = self.late.strange.iter().chain(sockets).collect();
+        // A socket can be made and connected long before it is used.
         findings.extend(
-            strange
-                .into_iter()
+            self.witness
+                .strange
+                .iter()
                 .map(|call| watched("a system call that the gateway has no use for", call.clone())),
         );
         let settings = self.witness.kernel_settings.iter();
@@ -258,6 +261,11 @@ impl Evidence<'_> {
         let unsearched = self.late.files.iter().filter(|path| !self.was_searched(path));
         findings.extend(unsearched.map(|path| {
             watched("a file that was written and could not be searched", path.clone())
+        }));
+        findings.extend(self.strays.iter().map(|stray| Finding {
+            kind: "packets out of the gateway".into(),
+            encoding: "as it came".into(),
+            ..watched("a packet that belongs to nothing that a client said", stray.clone())
         }));
         if self.system_v > 0 {
             findings.push(watched(

@@ -50,6 +50,8 @@ place_kinds! {
     ForwarderMemory = "memory of the process that packets pass through",
     /// The kernel's connection tracking.
     Conntrack = "connection tracking of the kernel",
+    /// What the kernel holds of the gateway's network besides.
+    KernelState = "firewall, routes, links and traffic control in the kernel",
     /// Log files of the machine that changed.
     HostLogs = "logs and journal of this machine",
     /// Temporary files and shared memory of the machine that changed.

@@ -76,6 +76,15 @@ impl Mark {
         }
     }
 
+    /// The address that it is, if it is one.
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        match &self.value {
+            Value::Destination(to) => Some(to.ip()),
+            Value::ConnectingIp(ip) => Some(*ip),
+            Value::Text(_) | Value::Bytes(_) => None,
+        }
+    }
+
     /// The mark as the report shows it.
     pub(super) fn shown(&self) -> String {
         match &self.value {

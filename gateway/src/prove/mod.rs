@@ -10,6 +10,7 @@
 //! A running gateway is not touched, and nothing is left on the machine: namespaces, files and processes end with
 //! this process, however it ends.
 
+mod capture;
 mod client;
 mod encoding;
 mod experiment;
@@ -17,6 +18,7 @@ mod files;
 mod gateway;
 mod host;
 mod judge;
+mod kernel_state;
 mod ledger;
 mod mark;
 mod memory;

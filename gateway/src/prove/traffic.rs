@@ -1,6 +1,7 @@
 //! The traffic of the experiment: for each mark what is said to whom, in the form in which it travels.
 
 use std::{
+    collections::BTreeSet,
     io::{Read, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream, UdpSocket},
     thread,
@@ -26,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// A protocol above IP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Transport {
     /// Datagrams.
     Udp,
@@ -187,6 +188,28 @@ impl Exchange {
     }
 }
 
+/// What came to a server and is not what was said to it, in words and each once.
+pub(super) fn never_said(
+    exchanges: &[&Exchange],
+    marks: &[Mark],
+    arrivals: &[Arrival],
+) -> BTreeSet<String> {
+    let was_said = |arrival: &Arrival| {
+        let mut here = exchanges.iter().filter(|exchange| {
+            exchange.transport == arrival.transport && exchange.to(marks) == Some(arrival.to)
+        });
+        here.any(|exchange| {
+            let pieces = exchange.pieces(marks);
+            match arrival.transport {
+                Transport::Udp => pieces.contains(&arrival.bytes),
+                Transport::Tcp => pieces.concat() == arrival.bytes,
+            }
+        })
+    };
+    let others = arrivals.iter().filter(|arrival| !was_said(arrival));
+    others.map(|arrival| format!("{} to {}", arrival.transport.name(), arrival.to)).collect()
+}
+
 fn send_datagram(to: SocketAddr, datagram: &[u8]) -> anyhow::Result<()> {
     let any: IpAddr =
         if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
@@ -301,6 +324,18 @@ mod tests {
             |bytes: &Vec<u8>| Arrival { to, transport: Transport::Udp, bytes: bytes.clone() };
         let pieces = split.pieces(&marks);
         assert!(!split.arrived(&marks, &[arrival(&pieces[0])]));
-        assert!(split.arrived(&marks, &pieces.iter().map(arrival).collect::<Vec<_>>()));
+        let all: Vec<_> = pieces.iter().map(arrival).collect();
+        assert!(split.arrived(&marks, &all));
+        assert!(never_said(&[split], &marks, &all).is_empty());
+    }
+
+    #[test]
+    fn what_no_client_said_is_told() {
+        let mut marks = Vec::new();
+        let exchanges = plan("A", &mut marks);
+        let said = &exchanges[0];
+        let (to, transport) = (said.to(&marks).unwrap(), said.transport);
+        let arrival = Arrival { to, transport, bytes: b"of somebody else".to_vec() };
+        assert_eq!(never_said(&[said], &marks, &[arrival]).len(), 1);
     }
 }

@@ -5,7 +5,8 @@
 //! client B  one IPv6 address ────────────────┴─ gateway ── target  every address that traffic goes to
 //! ```
 //!
-//! Every address at the ends is drawn at random, so each is alone on its wire and is reached by a route to it.
+//! Every address at the ends is drawn at random, so each is alone on its wire and is reached by a route to it. Whatever goes
+//! to anybody else the gateway sends to the target too, where it is seen.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -23,8 +24,12 @@ use super::namespace::Namespace;
 pub(super) const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 /// The same for IPv6 (RFC 3849).
 pub(super) const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+/// The target's own address on its wire: the next hop to everybody else.
+const NEXT_HOP_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+/// The same for IPv6.
+const NEXT_HOP_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2);
 /// The interface at the far end of each wire.
-const FAR_END: &str = "wan";
+pub(super) const FAR_END: &str = "wan";
 
 /// Lays a wire from the gateway to `far`, with the gateway's addresses at its near end.
 ///
@@ -89,6 +94,23 @@ pub(super) fn answer_by_wire(target: &Namespace) -> anyhow::Result<()> {
         add_route(&route, FAR_END, GATEWAY_V6.into()).await
     };
     target.within_async(routes).context("adding routes")
+}
+
+/// Leads whatever the gateway sends to nobody that it knows over wire `name` to the target.
+///
+/// # Errors
+/// If the kernel refuses.
+pub(super) fn lead_out(gateway: &Namespace, name: &str, target: &Namespace) -> anyhow::Result<()> {
+    for ip in [NEXT_HOP_V4.into(), NEXT_HOP_V6.into()] {
+        place(gateway, name, target, ip)?;
+    }
+    let routes = async || {
+        let route = Connection::<Route>::new()?;
+        route.add_route(Ipv4Route::default_route().gateway(NEXT_HOP_V4).dev(name)).await?;
+        let everywhere = Ipv6Route::new(Ipv6Addr::UNSPECIFIED, 0);
+        Ok(route.add_route(everywhere.gateway(NEXT_HOP_V6).dev(name)).await?)
+    };
+    gateway.within_async(routes).context("adding a route out")
 }
 
 /// Makes a client's tunnel device the way to everywhere but the gateway itself.

@@ -1,6 +1,7 @@
 use std::{
     fs::{self, File},
     io::Write,
+    os::unix::fs::{MetadataExt, PermissionsExt, chown},
     time::Duration,
 };
 
@@ -116,6 +117,22 @@ fn file_that_others_may_use_is_seen() {
         let chmod = |mode: &str| format!("chmod {mode} {path}");
         audited.sees_lines("file-modes", &chmod(planted), &chmod(kept));
     }
+}
+
+#[test]
+fn file_that_no_gateway_keeps_is_seen() {
+    let lab = Lab::new(0);
+    let audited = Audited::start(&lab);
+    let kept = audited.gateway.data_dir().join("traffic.log");
+    let keep = |owner: Option<u32>| {
+        fs::write(&kept, "").unwrap();
+        fs::set_permissions(&kept, fs::Permissions::from_mode(0o600)).unwrap();
+        chown(&kept, owner, owner).unwrap();
+    };
+    let remove = |()| fs::remove_file(&kept).unwrap();
+    let gateways = fs::metadata(audited.gateway.store()).unwrap().uid();
+    audited.sees("data-directory", || keep(Some(gateways)), remove);
+    audited.sees_as("data-directory", "WARN", || keep(Some(0)), remove);
 }
 
 #[test]

@@ -209,6 +209,16 @@ fn control_with_a_descriptor_that_sees_packets_is_seen() {
 }
 
 #[test]
+fn control_with_a_file_open_that_no_gateway_keeps_is_seen() {
+    let lab = Lab::new(0);
+    let audited = Audited::start(&lab);
+    let file = File::create(lab.dir().join("traffic")).unwrap();
+    let process = Process::control(&lab, &audited.gateway);
+    let judged = ("data-directory", &process, pid_of(&audited.gateway, "control"));
+    descriptor_too_many_is_seen(&audited, judged, 600, [file.into()]);
+}
+
+#[test]
 fn program_that_has_events_written_down_is_seen() {
     let lab = Lab::new(0);
     let audited = Audited::start(&lab);

@@ -21,6 +21,7 @@ const PLANTS: &[(&str, &[&str])] = &[
     ("collector::metric_that_names_somebody_is_seen", &["metrics-labels"]),
     ("files::store_that_holds_more_than_it_may_is_seen", &["store-retention", "store-schema"]),
     ("files::file_that_others_may_use_is_seen", &["file-modes"]),
+    ("files::file_that_no_gateway_keeps_is_seen", &["data-directory"]),
     ("files::address_in_the_log_and_a_changed_network_are_seen", &["log-content", "network-drift"]),
     ("files::settings_file_that_was_changed_since_the_start_is_seen", &["config-drift"]),
     (
@@ -88,6 +89,7 @@ const PLANTS: &[(&str, &[&str])] = &[
     ("processes::starter_with_a_right_is_seen", &["starter-capabilities", "starter-system-calls"]),
     ("processes::forwarder_with_a_descriptor_too_many_is_seen", &["forwarder-descriptors"]),
     ("processes::control_with_a_descriptor_that_sees_packets_is_seen", &["control-descriptors"]),
+    ("processes::control_with_a_file_open_that_no_gateway_keeps_is_seen", &["data-directory"]),
     ("processes::forwarder_that_shares_a_namespace_is_seen", &["forwarder-namespaces"]),
     ("restarted::talkative_log_and_one_that_is_kept_are_told", &["log-destination", "log-level"]),
     ("restarted::program_that_is_no_longer_on_the_disk_is_seen", &["executable"]),
