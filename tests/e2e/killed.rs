@@ -1,4 +1,5 @@
-//! Control is killed at random moments while devices come, go and connect; the next start finds everything as it was said.
+//! Control is killed at random moments while devices come, go and connect, and customers come, change and leave; the next
+//! start finds everything as it was said.
 //! `TACIT_KILLS` says how often; `accounts/tests/store/kill.rs` does it to the store alone, hundreds of times.
 
 use std::{
@@ -10,16 +11,95 @@ use std::{
 };
 
 use rand_core::{OsRng, RngCore};
+use serde_json::Value;
 use tacit_tests::{Gateway, Lab, RawClient, config::Config, postgres::Postgres};
+
+use crate::times::seconds;
 
 const EMAIL: &str = "someone@example.org";
 
 /// The longest time of load before a kill.
 const LONGEST_MILLIS: u64 = 700;
 
+/// A customer, to whom this happens: added for three days, granted two more, given another address, cancelled.
+#[derive(Default)]
+struct Life {
+    account: Option<String>,
+    addresses: [String; 2],
+    /// How many steps the gateway has said that it has done, and how many were asked of it.
+    done: usize,
+    asked: usize,
+    /// Whether what became of it has been looked at since.
+    is_known: bool,
+}
+
+impl Life {
+    fn steps(&self) -> [Vec<&str>; 4] {
+        let [former, later] = self.addresses.each_ref().map(String::as_str);
+        [
+            vec!["account", "add", former, "--of-age", "--days", "3", "--json"],
+            vec!["account", "grant", former, "--days", "2"],
+            vec!["account", "email", former, later],
+            vec!["account", "cancel", later],
+        ]
+    }
+
+    fn live(&mut self, gateway: &Gateway<'_>) {
+        for step in 0..4 {
+            self.asked = step + 1;
+            let output = gateway.cli(&self.steps()[step]);
+            if !output.status.success() {
+                return;
+            }
+            if step == 0 {
+                let added: Value = serde_json::from_slice(&output.stdout).unwrap();
+                self.account = Some(added["id"].to_string());
+            }
+            self.done = step + 1;
+        }
+    }
+
+    /// How many steps are done by what the gateway lists. Who is not there has not come or has left.
+    fn found(&self, listed: &[Value]) -> Vec<usize> {
+        let find = |address: &str| listed.iter().find(|account| account["email"] == address);
+        match self.addresses.each_ref().map(|address| find(address)) {
+            [Some(account), None] if days(account) == 3 => vec![1],
+            [Some(account), None] if days(account) == 5 => vec![2],
+            [None, Some(account)] if days(account) == 5 => vec![3],
+            [None, None] => vec![0, 4],
+            other => panic!("half a change: {other:?}"),
+        }
+    }
+
+    fn check(&mut self, gateway: &Gateway<'_>, listed: &[Value]) {
+        let found = self.found(listed);
+        let may_be = |step: &usize| (self.done..=self.asked).contains(step);
+        assert!(found.iter().any(may_be), "{found:?}, but {} to {}", self.done, self.asked);
+        self.is_known = true;
+        let Some(account) = self.account.as_deref().filter(|_| found != [1] && found != [2]) else {
+            return;
+        };
+        let export = gateway.json(&["account", "export", account]);
+        let former = export["former_values"].as_array().unwrap();
+        let has_former = former.iter().any(|value| value["value"] == self.addresses[0].as_str());
+        assert!(has_former, "an address was changed and is not in the archive: {former:?}");
+        assert_eq!(former.len() > 1, found == [0, 4], "{former:?}");
+    }
+}
+
+/// For how many days an account was given service.
+fn days(account: &Value) -> u64 {
+    let [made, until] = ["created_at", "service_until"].map(|key| seconds(&account[key]));
+    // The grant adds to the end; both are of one second.
+    (until - made) / (24 * 60 * 60)
+}
+
 /// What the gateway has said that it has done, and what was asked of it.
 #[derive(Default)]
 struct Said {
+    lives: Vec<Life>,
+    codes: usize,
+    codes_asked: usize,
     added: BTreeSet<String>,
     removed: BTreeSet<String>,
     removal_asked: BTreeSet<String>,
@@ -48,10 +128,36 @@ impl Said {
                     self.removed.insert(name);
                 }
             }
+            if self.tries.is_multiple_of(2) {
+                self.live(gateway);
+            }
         }
     }
 
-    fn check(&self, gateway: &Gateway<'_>) {
+    /// Makes a code and has a customer live.
+    fn live(&mut self, gateway: &Gateway<'_>) {
+        self.codes_asked += 1;
+        let made = gateway.cli(&["code", "make", "--days", "3"]);
+        self.codes += usize::from(made.status.success());
+        let own = self.lives.len();
+        let addresses = ["org", "net"].map(|end| format!("c{own}@example.{end}"));
+        let mut life = Life { addresses, ..Life::default() };
+        life.live(gateway);
+        self.lives.push(life);
+    }
+
+    fn check_lives(&mut self, gateway: &Gateway<'_>) {
+        let listed = gateway.json(&["account", "list"]);
+        let listed = listed.as_array().unwrap();
+        self.lives.iter_mut().filter(|life| !life.is_known).for_each(|life| {
+            life.check(gateway, listed);
+        });
+        let codes = gateway.json(&["code", "list"]).as_array().unwrap().len();
+        assert!((self.codes..=self.codes_asked).contains(&codes), "{codes} codes");
+    }
+
+    fn check(&mut self, gateway: &Gateway<'_>) {
+        self.check_lives(gateway);
         let devices = gateway.json(&["device", "list", EMAIL]);
         let all = |key: &str| -> Vec<String> {
             let devices = devices.as_array().unwrap().iter();
@@ -75,8 +181,10 @@ fn sessions(gateway: &Gateway<'_>) -> usize {
     listed.len()
 }
 
-fn killed(lab: &Lab, flags: &[&str]) {
-    let kills = env::var("TACIT_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(4);
+/// Kills control so many times, unless `TACIT_KILLS` says otherwise.
+fn killed(lab: &Lab, flags: &[&str], kills: u32) {
+    let told = env::var("TACIT_KILLS").ok().and_then(|kills| kills.parse().ok());
+    let kills: u32 = told.unwrap_or(kills);
     let flags = [flags, &["--device-limit", "100000"]].concat();
     let mut gateway = Gateway::start_with(lab, &flags);
     gateway.add_account(EMAIL);
@@ -99,11 +207,13 @@ fn killed(lab: &Lab, flags: &[&str]) {
         seen = now;
     }
     assert!(!said.added.is_empty() && seen > 0, "too little was done");
+    let lived = said.lives.iter().filter(|life| life.done == 4).count();
+    assert!(lived > 0, "nobody has come and left");
 }
 
 #[test]
 fn killed_control_loses_nothing_that_it_said_on_sqlite() {
-    killed(&Lab::new(1), &[]);
+    killed(&Lab::new(1), &[], 30);
 }
 
 #[test]
@@ -111,5 +221,5 @@ fn killed_control_loses_nothing_that_it_said_on_postgres() {
     let lab = Lab::new(1);
     let server = Postgres::start(&lab.dir().join("postgres"), None);
     server.create("tacit");
-    killed(&lab, &["--database", &server.url("tacit")]);
+    killed(&lab, &["--database", &server.url("tacit")], 20);
 }
