@@ -4,6 +4,7 @@ use tacit_messages::UnixSeconds;
 
 use crate::{
     AccountId, Store, StoreError,
+    rules::calendar::NOTICE_SECONDS,
     times::{read_time, time_column},
 };
 
@@ -85,14 +86,15 @@ impl Store {
                 COUNT(CASE WHEN letters.state = 'sent' THEN 1 END),
                 COUNT(CASE WHEN letters.state = 'doubtful' THEN 1 END),
                 COUNT(CASE WHEN letters.state = 'refused' THEN 1 END),
-                COUNT(CASE WHEN letters.state = 'sent' AND letters.state_since + 1209600 > rules.effective_at THEN 1
-                    WHEN letters.state != 'sent' AND $1 + 1209600 > rules.effective_at THEN 1 END),
+                COUNT(CASE WHEN letters.state = 'sent' AND letters.state_since + $2 > rules.effective_at THEN 1
+                    WHEN letters.state != 'sent' AND $1 + $2 > rules.effective_at THEN 1 END),
                 MAX(CASE WHEN letters.state = 'sent' THEN letters.state_since END)
              FROM rules LEFT JOIN letters ON letters.rules_version = rules.version
              WHERE rules.significant = 1
              GROUP BY rules.version, rules.effective_at ORDER BY rules.version DESC",
         )
         .bind(time_column(now))
+        .bind(NOTICE_SECONDS)
         .fetch_all(self.reader())
         .await?;
         Ok(rows.into_iter().map(read).collect())

@@ -2,7 +2,10 @@
 
 use tacit_messages::UnixSeconds;
 
-use super::{RulesVersion, calendar::day_of};
+use super::{
+    RulesVersion,
+    calendar::{NOTICE_SECONDS, day_of},
+};
 use crate::{
     AccountId, Store, StoreError,
     times::{read_time, time_column},
@@ -20,7 +23,8 @@ pub struct Acceptance {
 /// How many are recorded in one change.
 const BATCH: usize = 500;
 
-/// First sessions since version $1 is in force for an account, and while no later one is.
+/// First sessions since version $1, which begins at $2, is in force for an account, and while no later one is. A letter
+/// counts $3 seconds after it was sent.
 const FIRST_USES: &str = "SELECT accounts.id, MIN(sessions.began_at)
     FROM accounts JOIN sessions ON sessions.account_id = accounts.id
     WHERE sessions.began_at >= $2
@@ -30,7 +34,7 @@ const FIRST_USES: &str = "SELECT accounts.id, MIN(sessions.began_at)
         ON letter.account_id = accounts.id AND letter.rules_version = needed.version AND letter.state = 'sent'
         WHERE needed.version <= $1 AND needed.significant = 1
         AND (accounts.created_at < needed.effective_at OR accounts.created_at < needed.published_at)
-        AND (letter.id IS NULL OR letter.state_since + 1209600 > sessions.began_at))
+        AND (letter.id IS NULL OR letter.state_since + $3 > sessions.began_at))
     AND NOT EXISTS (SELECT 1 FROM rules AS later
         WHERE later.version > $1
         AND later.effective_at <= sessions.began_at AND later.published_at <= sessions.began_at
@@ -38,7 +42,7 @@ const FIRST_USES: &str = "SELECT accounts.id, MIN(sessions.began_at)
             ON letter.account_id = accounts.id AND letter.rules_version = needed.version AND letter.state = 'sent'
             WHERE needed.version <= later.version AND needed.significant = 1
             AND (accounts.created_at < needed.effective_at OR accounts.created_at < needed.published_at)
-            AND (letter.id IS NULL OR letter.state_since + 1209600 > sessions.began_at)))
+            AND (letter.id IS NULL OR letter.state_since + $3 > sessions.began_at)))
     GROUP BY accounts.id ORDER BY accounts.id";
 
 impl Store {
@@ -62,6 +66,7 @@ impl Store {
         let uses: Vec<(i64, i64)> = sqlx::query_as(FIRST_USES)
             .bind(version.number)
             .bind(time_column(version.begins()))
+            .bind(NOTICE_SECONDS)
             .fetch_all(self.reader())
             .await?;
         let mut recorded = 0;

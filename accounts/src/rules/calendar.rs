@@ -10,6 +10,9 @@ use tacit_messages::UnixSeconds;
 /// The least time between the letter and the change that it tells of (clause 11).
 pub const NOTICE_PERIOD: Duration = Duration::from_secs(14 * DAY);
 
+/// The same for statements of the store, in seconds.
+pub(crate) const NOTICE_SECONDS: i64 = NOTICE_PERIOD.as_secs().cast_signed();
+
 /// A day, in seconds. Dates are days of UTC.
 const DAY: u64 = 24 * 60 * 60;
 

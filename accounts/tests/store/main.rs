@@ -21,6 +21,7 @@ mod replaced;
 mod reseal;
 mod retention;
 mod rules;
+mod rules_calendar;
 mod sealing;
 mod sessions;
 

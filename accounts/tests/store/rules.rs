@@ -134,18 +134,26 @@ async fn clause_11_first_use_after_the_date_is_acceptance_once_and_by_day_only()
     let ben = add_account(&fixture.store, "ben@example.org").await;
     let phone = add_device(&fixture.store, ann, "phone").await.unwrap().id;
     let other = add_device(&fixture.store, ben, "phone").await.unwrap().id;
+    let cleo = add_account(&fixture.store, "cleo@example.org").await;
+    let told_late = add_device(&fixture.store, cleo, "phone").await.unwrap().id;
     let began = |device, at| fixture.store.session_began(device, ip("192.0.2.7"), at);
     began(phone, later(60)).await.unwrap();
     fixture.store.publish_rules(&draft("new", in_days(20), true), PACE, later(61)).await.unwrap();
     send_letters(&fixture, later(61)).await;
     let sql = format!("UPDATE letters SET state = 'refused' WHERE account_id = {ben}");
     fixture.execute(&sql).await;
+    let late = in_days(10);
+    let sql = format!("UPDATE letters SET state_since = {} WHERE account_id = {cleo}", late.0);
+    fixture.execute(&sql).await;
+    for at in [in_days(22), UnixSeconds(in_days(24).0 - 1), in_days(24)] {
+        began(told_late, at).await.unwrap();
+    }
     let second = UnixSeconds(in_days(20).0 - 1);
     began(phone, second).await.unwrap();
     for (device, at) in [(phone, in_days(21)), (phone, in_days(22)), (other, in_days(22))] {
         began(device, UnixSeconds(at.0 + 12345)).await.unwrap();
     }
-    assert_eq!(fixture.store.record_acceptances(in_days(30)).await.unwrap(), 3);
+    assert_eq!(fixture.store.record_acceptances(in_days(30)).await.unwrap(), 5);
     assert_eq!(fixture.store.record_acceptances(in_days(30)).await.unwrap(), 0);
     let accepted = |account| {
         let store = fixture.store.clone();
@@ -156,6 +164,8 @@ async fn clause_11_first_use_after_the_date_is_acceptance_once_and_by_day_only()
     };
     assert_eq!(accepted(ann).await, [(1, in_days(0)), (2, in_days(21))]);
     assert_eq!(accepted(ben).await, [(1, in_days(22))], "they were never told of the second");
+    let after_fourteen_days = [(1, in_days(22)), (2, in_days(24))];
+    assert_eq!(accepted(cleo).await, after_fourteen_days, "their letter was late");
     let export = fixture.store.export(ann, Reader::Customer, in_days(30)).await.unwrap();
     let line = "version 2, letter written 2026-09-21T14:14:21Z and sent 2026-09-21T14:14:21Z, \
                 accepted by use on 2026-10-12";
