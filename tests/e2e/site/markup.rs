@@ -75,7 +75,7 @@ fn wrong_in(dir: &Path) -> String {
 }
 
 #[test]
-fn every_page_is_valid_html() {
+fn clause_12_every_page_is_valid_html_and_has_the_contact_address() {
     let lab = Lab::new(0);
     let (gateway, server) = start(&lab, &[]);
     let rules = lab.dir().join("rules.md");
@@ -90,6 +90,10 @@ fn every_page_is_valid_html() {
     let shown = pages(&lab, &gateway, &server);
     for (number, page) in shown.iter().enumerate() {
         assert!(page.body.starts_with("<!doctype html>\n<html lang=\"en\">"), "{number}: {page:?}");
+        assert!(
+            page.body.contains("mailto:help@example.org"),
+            "nobody to ask on page {number}: {page:?}"
+        );
         assert!(
             !page.body.contains('{'),
             "a value is missing in a text of page {number}: {page:?}"
