@@ -93,6 +93,13 @@ pub(crate) fn site_off(problem: &dyn Display) {
     warn!(error = %problem, "the customer site is off; name an address with --site, or `off`");
 }
 
+/// The site is where the operator wants it, and its visitors have nobody to ask.
+pub(crate) fn no_contact() {
+    warn!(
+        "`contact` is not set, so pages name no address that customers can write to, as the privacy rules say (section 12)"
+    );
+}
+
 /// The store failed a visitor of the site.
 pub(crate) fn site_failed(problem: &dyn Display) {
     error!(error = %problem, "a page of the customer site could not be answered");

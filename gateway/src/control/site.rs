@@ -205,6 +205,9 @@ pub(super) fn start(
 ) {
     let Some(certificates) = certificates else { return };
     let settings = &gateway.settings.now();
+    if settings.site.is_some() && settings.contact.is_none() {
+        log::no_contact();
+    }
     let facts = Facts {
         contact: settings.contact.clone(),
         sends_letters: settings.mail_server.is_some(),

@@ -63,6 +63,7 @@ fn site_in_the_tunnel_is_for_devices_and_nothing_else_is() {
 fn site_outside_of_the_tunnel_is_not_for_devices() {
     let lab = Lab::new(2);
     let gateway = Gateway::start_with(&lab, &["--site", "0.0.0.0:8443"]);
+    assert!(gateway.log().contains("`contact` is not set"), "{}", gateway.log());
     let certificate = gateway.data_dir().join("site.pem");
     let client = device(&lab, &gateway);
     let public = at(&IpAddr::from(GATEWAY_V4).to_string(), 8443);
