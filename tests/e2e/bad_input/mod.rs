@@ -216,7 +216,8 @@ fn verbs(dir: &Path) -> Vec<Verb> {
         verb("audit", &[("--only", Word, "store-schema")]),
         verb("key show", &[]),
         verb("key rotate", &[]).with(&["--wait"]),
-        verb("key retire", &[]),
+        // There is no former key.
+        verb("key retire", &[]).that_lacks_something_here(),
         verb("rules list", &[]),
         verb("rules show", &[("VERSION", Number, "1")]),
         verb(
