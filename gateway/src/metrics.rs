@@ -209,7 +209,7 @@ impl Totals {
                 (
                     "former_key_sessions",
                     "Sessions now with the gateway's former key",
-                    forwarder.former_key_sessions(),
+                    gateway.former_key_sessions(),
                 ),
                 (
                     "session_changes_waiting",

@@ -93,7 +93,7 @@ impl GatewayKeys {
     /// Puts these keys in the place of those in `path`; after a crash there are the ones or the others.
     ///
     /// # Errors
-    /// [`GatewayKeyError::Io`]; then the file is as it was.
+    /// [`GatewayKeyError::Io`]; then the file is as it was, or has these keys and may lose them in a crash.
     pub fn save(&self, path: &Path) -> Result<(), GatewayKeyError> {
         let saved = key_file::replace(path, self.render().as_bytes());
         saved.map_err(|source| io_error(path, source))

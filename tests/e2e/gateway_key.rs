@@ -112,9 +112,11 @@ fn device_changes_over_at_once_and_no_old_message_brings_it_back() {
     let gateway = Gateway::start(&lab);
     let former = gateway.customer(EMAIL);
     let mut client = RawClient::connected(&lab.clients[0], &former);
+    gateway.wait_for_live(1);
     // One that somebody recorded on its way and holds back.
     let recorded = client.initiation().message;
     gateway.text(&["key", "rotate", "--gateway"]);
+    assert!(refusal(&gateway.cli(&["key", "retire"])).contains("1 session"));
     assert!(echoes(&mut client), "a session ended by the change");
     client.handshake();
     assert!(echoes(&mut client), "the former key is not answered");
@@ -154,7 +156,7 @@ fn former_key_is_retired_when_nobody_uses_it_or_by_force() {
         let other = gateway.add_device(EMAIL, "other");
         RawClient::connected(&lab.clients[1], &other)
     };
-    wait_until("the session to be counted", SOON, || with_former(&gateway) == 1);
+    wait_until("the session to be counted", 2 * SOON, || with_former(&gateway) == 1);
     let refused = refusal(&gateway.cli(&["key", "retire"]));
     assert!(refused.contains("1 session") && refused.contains("--force"), "{refused}");
     assert!(echoes(&mut client), "a refusal cut somebody off");
@@ -196,9 +198,11 @@ fn fleets_key_is_changed_gateway_by_gateway_and_its_clients_move_without_a_pause
     }
     let former = fs::read_to_string(fleet.key()).unwrap();
     let new = fleet.lab.gateway.sh("wg genkey");
-    write_keys(fleet.key(), &[new.trim(), former.trim()]);
+    let (former, new) = (former.trim(), new.trim());
 
-    for (from, to) in [(0, 1), (1, 0)] {
+    // First all answer the new key, then all give it out; and once between two that are alike.
+    for (from, to, keys) in [(0, 1, [former, new]), (1, 0, [new, former]), (0, 1, [new, former])] {
+        write_keys(fleet.key(), &keys);
         gateways[to].stop();
         gateways[to].run();
         let name = format!("gateway-{from}");

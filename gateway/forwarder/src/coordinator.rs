@@ -297,7 +297,7 @@ impl<'a> Coordinator<'a> {
         let endpoint = message.endpoint;
         let handshakes = self.handshakes(now);
         let outcome = match newcomer {
-            Some(newcomer) => Some(handshakes.initiate(slot, &newcomer)),
+            Some(newcomer) => handshakes.initiate(slot, &newcomer),
             None => handshakes.respond(slot, &message),
         };
         if let Some(outcome) = outcome {
@@ -325,7 +325,7 @@ impl<'a> Coordinator<'a> {
             && let Some(peer) = peer.as_deref_mut()
             && peer.tunnel_by(meant.number()).is_none()
         {
-            peer.challenge(meant.tunnel(credentials), &self.state.indices, now);
+            peer.challenge(meant.tunnel(credentials), &self.state.indices);
         }
         if let Some(outcome) = self.handshakes(now).respond(slot, message) {
             self.conclude(outcome, message.endpoint);

@@ -63,7 +63,8 @@ impl Handshakes<'_> {
         let source = message.endpoint.ip();
         let identity = self.identities.meant(message.bytes());
         let packet = identity.front.verify_packet(Some(source), message.bytes(), &mut cookie_reply);
-        if packet.is_ok() && sources.count() && !sources.allow(source, self.now) {
+        let is_former = self.identities.is_former(identity.number());
+        if packet.is_ok() && sources.count(is_former) && !sources.allow(source, self.now) {
             return Outcome::Dropped(DropReason::UnderLoad);
         }
         let key = match packet {
@@ -76,7 +77,7 @@ impl Handshakes<'_> {
             }
             Ok(_) => return self.finish(&mut message),
             Err(TunnResult::WriteToNetwork(reply)) => {
-                sources.count();
+                sources.count(is_former);
                 self.state.coordinator_counters().dropped(DropReason::UnderLoad);
                 return Outcome::Reply(reply.to_vec());
             }
@@ -102,8 +103,10 @@ impl Handshakes<'_> {
         lookups: &mut Lookups,
     ) -> Outcome {
         let Some(newcomer) = self.newcomer(&message) else { return Outcome::Done };
-        if let Some(slot) = live(&newcomer.public_key) {
-            return self.initiate(slot, &newcomer);
+        if let Some(slot) = live(&newcomer.public_key)
+            && let Some(outcome) = self.initiate(slot, &newcomer)
+        {
+            return outcome;
         }
         match lookups.wait(newcomer.public_key, message, self.now) {
             Ok(true) => Outcome::Ask(newcomer.public_key),
@@ -120,26 +123,31 @@ impl Handshakes<'_> {
         is_transport.then(|| self.state.expected.newcomer(index)).flatten()
     }
 
-    /// Begins a handshake with the device in `slot`, unless it has been heard of here since it was elsewhere.
-    pub fn initiate(&self, slot: Slot, newcomer: &Newcomer) -> Outcome {
+    /// Begins a handshake with the device in `slot`, unless it has been heard of here since it was elsewhere; not at all if
+    /// nobody has proved to be it here and its tunnel is by another key: then control has to say once more who it is.
+    pub fn initiate(&self, slot: Slot, newcomer: &Newcomer) -> Option<Outcome> {
         let Some(mut held) = self.state.peers.slot(slot).map(PeerSlot::lock) else {
-            return Outcome::Done;
+            return Some(Outcome::Done);
         };
         let Some(peer) = held.as_deref_mut().filter(|peer| !peer.has_come(newcomer)) else {
-            return Outcome::Done;
+            return Some(Outcome::Done);
         };
+        let is_former = self.identities.is_former(peer.tunnel.key());
+        if is_former != newcomer.by_former_key {
+            return peer.session().began().then_some(Outcome::Done);
+        }
         let mut buffer = [0; REPLY_LEN];
         wiping::wipe_stack();
         let TunnResult::WriteToNetwork(initiation) =
             peer.tunnel.tunn.format_handshake_initiation(&mut buffer, true)
         else {
-            return Outcome::Dropped(DropReason::HandshakeRejected);
+            return Some(Outcome::Dropped(DropReason::HandshakeRejected));
         };
         let key = peer.tunnel.key();
         if !peer.dress_handshake(initiation, key, &self.state.indices, self.now) {
-            return Outcome::Dropped(DropReason::HandshakeRejected);
+            return Some(Outcome::Dropped(DropReason::HandshakeRejected));
         }
-        Outcome::Reply(initiation.to_vec())
+        Some(Outcome::Reply(initiation.to_vec()))
     }
 
     /// Answers the initiation of the live device in `slot`; not at all if it has no tunnel by the key that is meant: then control
@@ -158,9 +166,10 @@ impl Handshakes<'_> {
         let TunnResult::WriteToNetwork(response) =
             tunnel.tunn.decapsulate(None, message.bytes(), &mut buffer)
         else {
+            peer.drop_untried_rival(&self.state.indices);
             return Some(Outcome::Dropped(DropReason::HandshakeRejected));
         };
-        peer.initiated(self.now);
+        peer.initiated(key, self.now);
         if !peer.dress_handshake(response, key, &self.state.indices, self.now) {
             return Some(Outcome::Dropped(DropReason::HandshakeRejected));
         }

@@ -69,7 +69,8 @@ pub struct Peer {
 /// the tunnel that the device has.
 struct Rival {
     tunnel: Tunnel,
-    made: Instant,
+    /// When an initiation was last authentic, which may be a replay.
+    tried: Option<Instant>,
 }
 
 /// Which of a peer's tunnels has a receiver index, and boringtun's own number for it.
@@ -196,9 +197,14 @@ impl Peer {
         Some(FromForwarder::Moving { device, receiver_index, silent_seconds, by_former_key })
     }
 
-    /// Notes an authenticated handshake initiation, which may be a replay.
-    pub fn initiated(&mut self, now: Instant) {
-        self.session.handshake(now);
+    /// Notes an authenticated handshake initiation by one of the gateway's keys, which may be a replay. A rival refuses no replay of
+    /// what came before it, so that keeps nobody in memory.
+    pub fn initiated(&mut self, key: KeyNumber, now: Instant) {
+        if self.tunnel.key() == key {
+            self.session.handshake(now);
+        } else if let Some(rival) = &mut self.rival {
+            rival.tried = Some(now);
+        }
     }
 
     /// Whether a device that is expected has come: it was heard of here later than elsewhere.
@@ -247,11 +253,11 @@ impl Peer {
         self.rival.as_mut().map(|rival| &mut rival.tunnel).filter(|tunnel| tunnel.key() == key)
     }
 
-    /// Takes a tunnel by another of the gateway's keys, made at `now`, which replaces the present one if the device proves that
-    /// it is the one who wants it.
-    pub fn challenge(&mut self, tunnel: Tunnel, indices: &Indices, now: Instant) {
+    /// Takes a tunnel by another of the gateway's keys, which replaces the present one if the device proves that it is the one
+    /// who wants it.
+    pub fn challenge(&mut self, tunnel: Tunnel, indices: &Indices) {
         self.drop_rival(indices);
-        self.rival = Some(Box::new(Rival { tunnel, made: now }));
+        self.rival = Some(Box::new(Rival { tunnel, tried: None }));
     }
 
     /// Puts the rival in the tunnel's place: the device has proved that it uses that one.
@@ -263,9 +269,17 @@ impl Peer {
         self.queued = false;
     }
 
+    /// Forgets a rival whose first initiation was not authentic: whoever sent it knows no more than the device's public key.
+    pub fn drop_untried_rival(&mut self, indices: &Indices) {
+        if self.rival.as_ref().is_some_and(|rival| rival.tried.is_none()) {
+            self.drop_rival(indices);
+        }
+    }
+
     /// Forgets a rival that nobody has proved anything about for too long.
     pub fn drop_late_rival(&mut self, indices: &Indices, now: Instant) {
-        if self.rival.as_ref().is_some_and(|rival| now.since(rival.made) >= RIVAL_LIFETIME) {
+        let tried = self.rival.as_ref().and_then(|rival| rival.tried);
+        if tried.is_some_and(|tried| now.since(tried) >= RIVAL_LIFETIME) {
             self.drop_rival(indices);
         }
     }
@@ -322,15 +336,53 @@ mod tests {
     use super::*;
     use crate::identity::Identities;
 
-    fn peer(now: Instant) -> Peer {
-        let credentials = Credentials {
+    fn credentials() -> Credentials {
+        Credentials {
             device: DeviceId(7),
             public_key: [9; 32],
             preshared_key: SecretKey::new([2; 32]),
             tunnel_v4: Ipv4Addr::new(10, 66, 0, 2),
             tunnel_v6: Ipv6Addr::LOCALHOST,
-        };
-        *Identities::new(&SecretKey::new([1; 32])).current().peer(2, &credentials, now)
+        }
+    }
+
+    fn peer(now: Instant) -> Peer {
+        *Identities::new(&SecretKey::new([1; 32])).current().peer(2, &credentials(), now)
+    }
+
+    #[test]
+    fn initiation_to_another_key_which_may_be_a_replay_keeps_nobody_in_memory() {
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let (mut peer, indices) = (peer(start), Indices::new(256));
+        hear(&mut peer, 0x11, start);
+        let mut keys = Identities::new(&SecretKey::new([1; 32]));
+        keys.renew(&SecretKey::new([3; 32]));
+        let (own, other) = (peer.tunnel.key(), keys.current().number());
+        peer.challenge(keys.current().tunnel(&credentials()), &indices);
+        peer.initiated(other, after(179));
+        assert!(peer.session().is_over(after(180)));
+        peer.drop_late_rival(&indices, after(188));
+        assert!(peer.tunnel_by(other).is_some());
+        peer.drop_late_rival(&indices, after(189));
+        assert!(peer.tunnel_by(other).is_none());
+        peer.initiated(own, after(179));
+        assert!(!peer.session().is_over(after(180)));
+    }
+
+    #[test]
+    fn rival_of_whoever_knows_no_more_than_the_public_key_goes_at_once() {
+        let (mut peer, indices) = (peer(Instant::now()), Indices::new(256));
+        let mut keys = Identities::new(&SecretKey::new([1; 32]));
+        keys.renew(&SecretKey::new([3; 32]));
+        let other = keys.current().number();
+        peer.challenge(keys.current().tunnel(&credentials()), &indices);
+        peer.drop_untried_rival(&indices);
+        assert!(peer.tunnel_by(other).is_none());
+        peer.challenge(keys.current().tunnel(&credentials()), &indices);
+        peer.initiated(other, Instant::now());
+        peer.drop_untried_rival(&indices);
+        assert!(peer.tunnel_by(other).is_some());
     }
 
     /// A device that is heard by an index.

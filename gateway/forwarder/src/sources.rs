@@ -21,8 +21,8 @@ const FULL_AGAIN: Duration = Duration::from_secs((BURST / PER_SECOND) as u64);
 /// Sources and what they have left. An IPv6 source is its /64: whoever has one address has them all.
 #[derive(Default)]
 pub struct Sources {
-    /// Handshake messages of this second whose mac1 was right.
-    counted: u64,
+    /// Handshake messages of this second whose mac1 was right, to the gateway's current key and to its former one.
+    counted: [u64; 2],
     buckets: HashMap<IpAddr, Bucket>,
     /// Whether a source was forgotten whose traces are still to be overwritten.
     forgot: bool,
@@ -35,11 +35,12 @@ struct Bucket {
 }
 
 impl Sources {
-    /// Counts a handshake message whose mac1 was right, as the cookie mechanism does; returns whether the gateway is
-    /// under load.
-    pub fn count(&mut self) -> bool {
-        self.counted += 1;
-        self.counted > COOKIE_THRESHOLD
+    /// Counts a handshake message whose mac1 was right, as the cookie mechanism does for each key of the gateway; returns
+    /// whether it asks for cookies, so that a source that comes through has shown one.
+    pub fn count(&mut self, by_former_key: bool) -> bool {
+        let counted = &mut self.counted[usize::from(by_former_key)];
+        *counted += 1;
+        *counted > COOKIE_THRESHOLD
     }
 
     /// Whether `source` may begin a handshake at `now`, the gateway being under load.
@@ -62,7 +63,7 @@ impl Sources {
 
     /// Begins a new second, and forgets the sources that have their whole burst again.
     pub fn new_second(&mut self, now: Instant) {
-        self.counted = 0;
+        self.counted = [0; 2];
         let before = self.buckets.len();
         self.buckets.retain(|_, bucket| now.since(bucket.filled) < FULL_AGAIN);
         self.forgot |= self.buckets.len() < before;
@@ -120,10 +121,12 @@ mod tests {
     #[test]
     fn load_begins_after_the_threshold_and_ends_with_the_second() {
         let mut sources = Sources::default();
-        assert!((0..COOKIE_THRESHOLD).all(|_| !sources.count()));
-        assert!(sources.count());
+        for by_former_key in [false, true] {
+            assert!((0..COOKIE_THRESHOLD).all(|_| !sources.count(by_former_key)));
+        }
+        assert!(sources.count(false) && sources.count(true));
         sources.new_second(Instant::now());
-        assert!(!sources.count());
+        assert!(!sources.count(false) && !sources.count(true));
     }
 
     #[test]

@@ -93,13 +93,10 @@ impl From<RotationStatus> for DataKeyStatus {
 
 impl GatewayKeyStatus {
     fn of(gateway: &Gateway) -> Self {
-        let former = gateway.keys.former();
-        // What the forwarder counted last may be from before.
-        let sessions = former.map_or(0, |_| gateway.forwarder.former_key_sessions());
         Self {
             gateway_key: gateway.keys.public_key(),
-            former_gateway_key: former,
-            former_gateway_key_sessions: sessions,
+            former_gateway_key: gateway.keys.former(),
+            former_gateway_key_sessions: gateway.former_key_sessions(),
         }
     }
 }

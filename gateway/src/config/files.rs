@@ -44,7 +44,9 @@ impl Settings {
 /// Checks that `path` is a plain file without the rights `closed`.
 fn check_file(key: &str, path: &Path, closed: u32) -> anyhow::Result<()> {
     let shown = path.display();
-    let file = fs::metadata(path).map_err(|error| match error.kind() {
+    // A start reads what must be private through no link.
+    let look = if closed == OF_GROUP_AND_OTHERS { fs::symlink_metadata } else { fs::metadata };
+    let file = look(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => anyhow!("`{key}` is {shown}, and there is no such file"),
         _ => anyhow!("`{key}` is {shown}, which cannot be looked at: {error}"),
     })?;
@@ -58,6 +60,8 @@ fn check_file(key: &str, path: &Path, closed: u32) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
 
     fn refusal(settings: &Settings) -> Option<String> {
@@ -101,6 +105,13 @@ mod tests {
         assert_eq!(refusal(&key), None);
         with_mode(0o600);
         assert!(all().all(|settings| refusal(settings).is_none()));
+        let elsewhere = dir.path().join("elsewhere");
+        fs::rename(&path, &elsewhere).unwrap();
+        symlink(&elsewhere, &path).unwrap();
+        for settings in &private {
+            assert!(refusal(settings).unwrap().ends_with("which is not a plain file"));
+        }
+        assert!(open.iter().chain([&key]).all(|settings| refusal(settings).is_none()));
     }
 
     #[test]

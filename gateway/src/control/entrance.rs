@@ -41,7 +41,10 @@ pub(super) fn announce(gateway: Arc<Gateway>) -> JoinHandle<()> {
             {
                 announced = Some(entrance);
             }
-            sleep(INTERVAL).await;
+            tokio::select! {
+                () = sleep(INTERVAL) => {}
+                () = gateway.keys.changed() => {}
+            }
         }
     })
 }

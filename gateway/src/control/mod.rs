@@ -187,8 +187,12 @@ impl Gateway {
 
     /// Answers the gateway's former key no longer.
     pub(crate) async fn retire_key(&self, is_forced: bool) -> Result<(), GatewayKeysError> {
-        let sessions = self.forwarder.former_key_sessions();
-        self.keys.retire(&self.outbox, sessions, is_forced).await
+        self.keys.retire(&self.outbox, self.former_key_sessions(), is_forced).await
+    }
+
+    /// How many sessions may use the gateway's former key now.
+    pub(crate) fn former_key_sessions(&self) -> u64 {
+        self.keys.former_sessions(self.forwarder.sessions(), self.forwarder.former_key_sessions())
     }
 
     /// Whether devices can be handed over to other gateways: those with the same key, which the store's server tells.
