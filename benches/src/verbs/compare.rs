@@ -56,7 +56,7 @@ enum Load {
 
 /// The loads and what they are called.
 fn loads(quick: bool) -> Vec<(&'static str, Load)> {
-    let packets = |many: usize| if quick { many / 4 } else { many };
+    let packets = |many: usize| if quick { many / 6 } else { many };
     let flood = |inbound, packet_len, many, gso| Load::Flood {
         inbound,
         shape: Shape { packet_len, packets: packets(many), gso },
