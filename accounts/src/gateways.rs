@@ -53,18 +53,11 @@ impl Store {
         now: UnixSeconds,
     ) -> Result<Start, StoreError> {
         let mut write = self.write().await?;
-        let found = find(&mut write, name, identity, now).await?;
         let former = match waiting {
             Some(waiting) => own_number(&mut write, waiting.gateway, identity).await?,
             None => None,
         };
-        let gateway = match found {
-            Some(id) => {
-                take(&mut write, id, name, identity).await?;
-                id
-            }
-            None => make(&mut write, name, identity).await?,
-        };
+        let gateway = claim(&mut write, name, identity, now).await?;
         let taken_up = match waiting {
             // What others wrote since under the number that it had is none of its own.
             Some(waiting) => {
@@ -191,6 +184,20 @@ async fn own_number(
     let sql = "SELECT id FROM gateways WHERE id = $1 AND COALESCE(identity, $2) = $2";
     let own = sqlx::query_scalar(sql).bind(number).bind(identity.to_owned());
     Ok(own.fetch_optional(write.connection()).await?)
+}
+
+/// Makes a row the gateway's own, and returns its number.
+async fn claim(
+    write: &mut Write,
+    name: &str,
+    identity: &str,
+    now: UnixSeconds,
+) -> Result<i64, StoreError> {
+    let Some(id) = find(write, name, identity, now).await? else {
+        return make(write, name, identity).await;
+    };
+    take(write, id, name, identity).await?;
+    Ok(id)
 }
 
 /// Finds the gateway's row: its own, that of a dead one of its name, or the one that was there before gateways had names.
