@@ -106,6 +106,7 @@ const PERSONAL: &[(&str, Shown)] = &[
     ("letters.due_at", WAITS),
     ("letters.gateway_id", WAITS),
     ("letters.attempts", WAITS),
+    ("letters.held", WAITS),
     ("letters.reply_code", WAITS),
 ];
 
