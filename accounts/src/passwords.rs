@@ -150,6 +150,12 @@ impl fmt::Debug for HashedPassword {
     }
 }
 
+/// How many passwords are hashed at once on so many processors: half of these are left to packets alone, for also who goes
+/// last takes some of a busy processor, and of its cache.
+fn at_once(processors: usize) -> usize {
+    (processors / 2).clamp(1, MOST_AT_ONCE)
+}
+
 /// Hashes passwords, a few at a time, so that nobody can take all memory by trying many at once. Clones share it.
 #[derive(Clone, Debug)]
 pub struct PasswordHasher {
@@ -161,8 +167,7 @@ impl PasswordHasher {
     /// Takes no memory before the first password comes.
     #[must_use]
     pub fn new() -> Self {
-        let processors = thread::available_parallelism().map_or(1, usize::from);
-        let at_once = processors.min(MOST_AT_ONCE);
+        let at_once = at_once(thread::available_parallelism().map_or(1, usize::from));
         Self {
             places: Arc::new(Semaphore::new(at_once)),
             queue: Arc::new(Semaphore::new(at_once + MOST_WAITING)),
@@ -283,6 +288,14 @@ mod tests {
         assert!((100..200).contains(&refused), "{refused}");
         assert!(hasher.places.available_permits() <= MOST_AT_ONCE);
         hasher.hash(&password("x")).await.unwrap();
+    }
+
+    #[test]
+    fn half_of_the_processors_hash_nothing() {
+        let counts = [1, 2, 3, 4, 8, 64].map(at_once);
+        assert_eq!(counts, [1, 1, 1, 2, 4, 4]);
+        let processors = thread::available_parallelism().unwrap().get();
+        assert_eq!(PasswordHasher::new().places.available_permits(), at_once(processors));
     }
 
     #[test]
