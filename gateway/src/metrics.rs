@@ -1,5 +1,5 @@
 //! The metrics endpoint: totals of the whole gateway for those who look after it. No label tells people apart, and
-//! while there are few sessions traffic is not counted, for then a total is somebody's.
+//! while there are few sessions nothing that a forwarder counts is, for then a total is somebody's.
 
 use std::{
     fmt, io,
@@ -154,11 +154,9 @@ struct Totals {
 impl Totals {
     fn of(gateway: &Gateway) -> Self {
         let forwarder = &gateway.forwarder;
-        let (status, totals, sessions) =
-            (forwarder.status(), forwarder.totals(), forwarder.sessions());
-        let traffic = forwarder.traffic_of_many();
+        let (status, sessions) = (forwarder.status(), forwarder.sessions());
+        let of_many = forwarder.counted_of_many();
         let counters = vec![
-            ("handshakes", "Handshakes completed", totals.handshakes),
             ("forwarder_restarts", "Forwarders that had to be replaced", status.restarts),
             ("forwarder_flagged", "Forwarders that said more than they may", status.flagged),
             (
@@ -172,24 +170,29 @@ impl Totals {
                 gateway.site_errors.failed(),
             ),
             (
+                "handshakes",
+                "Handshakes completed, while there are many sessions",
+                of_many.handshakes,
+            ),
+            (
                 "inbound_packets",
                 "Packets from devices, while there are many sessions",
-                traffic.inbound_packets,
+                of_many.inbound_packets,
             ),
             (
                 "inbound_bytes",
                 "Bytes from devices, while there are many sessions",
-                traffic.inbound_bytes,
+                of_many.inbound_bytes,
             ),
             (
                 "outbound_packets",
                 "Packets to devices, while there are many sessions",
-                traffic.outbound_packets,
+                of_many.outbound_packets,
             ),
             (
                 "outbound_bytes",
                 "Bytes to devices, while there are many sessions",
-                traffic.outbound_bytes,
+                of_many.outbound_bytes,
             ),
         ];
         Self {
@@ -223,7 +226,7 @@ impl Totals {
                 gateway.store_state.latency(),
             )],
             counters,
-            drops: totals.drops.into_iter().collect(),
+            drops: of_many.drops.into_iter().collect(),
         }
     }
 }
@@ -242,7 +245,7 @@ impl Collector for Totals {
             let counter = ConstCounter::new(*value);
             counter.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
         }
-        let help = "Dropped packets and messages by reason";
+        let help = "Dropped packets and messages by reason, while there are many sessions";
         let mut drops = encoder.encode_descriptor("drops", help, None, MetricType::Counter)?;
         for (reason, count) in &self.drops {
             let labels = [("reason", reason.as_str())];

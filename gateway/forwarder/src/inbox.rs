@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Handshake messages that can wait. More are dropped: whoever sent them tries again after 5 s.
-const MAX_WAITING: usize = 2_048;
+pub const MAX_WAITING: usize = 2_048;
 
 /// A handshake message or cookie reply, or the head of a transport message of a device that is expected, and where it
 /// came from.

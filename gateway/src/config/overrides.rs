@@ -158,7 +158,7 @@ pub(crate) struct Overrides {
     #[serde(skip_serializing_if = "Option::is_none")]
     metrics: Option<MetricsAddress>,
 
-    /// Sessions below which metrics do not count how much traffic there is [default: 5].
+    /// Sessions below which metrics count no traffic, handshakes or drops [default: 5].
     #[arg(long, env = "TACIT_METRICS_LEAST_SESSIONS", value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     metrics_least_sessions: Option<u32>,

@@ -82,7 +82,7 @@ pub(crate) struct Settings {
     pub(crate) device_limit: u32,
     /// Where metrics are, if the operator said so.
     pub(crate) metrics: Option<MetricsAddress>,
-    /// Sessions below which metrics do not count how much traffic there is.
+    /// Sessions below which metrics count no traffic, handshakes or drops.
     pub(crate) metrics_least_sessions: u32,
     /// Days that a session is kept after its end.
     pub(crate) keep_sessions: u32,

@@ -48,6 +48,11 @@ impl Departures {
         self.leaving.extract_if(|_, gone_at| *gone_at <= now).map(|(device, _)| device).collect()
     }
 
+    /// How many devices have a session.
+    pub(crate) fn sessions(&self) -> u64 {
+        self.here.len() as u64
+    }
+
     /// The devices whose connections are not to be deleted yet.
     pub(crate) fn staying(&self) -> Vec<DeviceId> {
         self.here.iter().chain(self.leaving.keys()).copied().collect()

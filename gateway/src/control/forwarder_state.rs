@@ -3,7 +3,7 @@
 use parking_lot::Mutex;
 use tacit_messages::{DropReason, Totals, UnixSeconds};
 
-use super::traffic::Traffic;
+use super::traffic::{self, Sessions};
 use crate::admin::{ForwarderStatus, TotalsStatus};
 
 /// The forwarder as control last heard of it.
@@ -21,14 +21,16 @@ struct Inner {
     /// Counters of the forwarders before this one.
     before: Totals,
     now: Totals,
-    /// What of them may be told to anybody.
-    of_many: Traffic,
+    /// Sessions now, as control knows them.
+    sessions: u64,
+    /// What of the counters may be told to anybody.
+    of_many: Totals,
     /// How many sessions are many.
     least_sessions: u64,
 }
 
 impl ForwarderState {
-    /// The state before the first forwarder. Metrics tell of the traffic of `least_sessions` sessions and more.
+    /// The state before the first forwarder. Metrics tell what was counted of `least_sessions` sessions and more.
     pub(crate) fn new(since: UnixSeconds, least_sessions: u32) -> Self {
         Self {
             inner: Mutex::new(Inner {
@@ -38,13 +40,14 @@ impl ForwarderState {
                 since,
                 before: Totals::default(),
                 now: Totals::default(),
-                of_many: Traffic::default(),
+                sessions: 0,
+                of_many: Totals::default(),
                 least_sessions: least_sessions.into(),
             }),
         }
     }
 
-    /// Has metrics tell of the traffic of `least_sessions` sessions and more from now on.
+    /// Has metrics tell what is counted of `least_sessions` sessions and more from now on.
     pub(crate) fn set_least_sessions(&self, least_sessions: u32) {
         self.inner.lock().least_sessions = least_sessions.into();
     }
@@ -74,34 +77,38 @@ impl ForwarderState {
         inner.pid = None;
         inner.before = sum(&inner.before, &inner.now);
         inner.now = Totals::default();
+        inner.sessions = 0;
     }
 
-    /// Takes the forwarder's counters.
-    pub(crate) fn counted(&self, totals: Totals) {
+    /// Takes the forwarder's counters; `sessions` is how many control knows of.
+    pub(crate) fn counted(&self, totals: Totals, sessions: u64) {
         let mut inner = self.inner.lock();
-        let least_sessions = inner.least_sessions;
-        let before = std::mem::replace(&mut inner.now, totals.clone());
-        inner.of_many.count(&before, &totals, least_sessions);
+        let inner = &mut *inner;
+        let before = std::mem::replace(&mut inner.now, totals);
+        let at_both = Sessions { before: inner.sessions, now: sessions };
+        inner.sessions = sessions;
+        traffic::count(&mut inner.of_many, (&before, &inner.now), at_both, inner.least_sessions);
     }
 
-    /// The traffic of times with many sessions, since the gateway started.
-    pub(crate) fn traffic_of_many(&self) -> Traffic {
-        self.inner.lock().of_many
+    /// What was counted at times with many sessions, since the gateway started.
+    pub(crate) fn counted_of_many(&self) -> TotalsStatus {
+        told(&self.inner.lock().of_many)
     }
 
-    /// Sessions now.
+    /// Sessions now, as control knows them.
     pub(crate) fn sessions(&self) -> u64 {
-        self.inner.lock().now.sessions
+        self.inner.lock().sessions
     }
 
-    /// Handshake messages that wait now.
+    /// Handshake messages that wait now, no more than can.
     pub(crate) fn handshakes_waiting(&self) -> u64 {
-        self.inner.lock().now.handshakes_waiting
+        self.inner.lock().now.handshakes_waiting.min(tacit_forwarder::inbox::MAX_WAITING as u64)
     }
 
-    /// Sessions now with the gateway's former key.
+    /// Sessions now with the gateway's former key, no more than there are.
     pub(crate) fn former_key_sessions(&self) -> u64 {
-        self.inner.lock().now.former_key_sessions
+        let inner = self.inner.lock();
+        inner.now.former_key_sessions.min(inner.sessions)
     }
 
     /// Which process the forwarder is.
@@ -118,18 +125,22 @@ impl ForwarderState {
     /// Counters since the gateway started.
     pub(crate) fn totals(&self) -> TotalsStatus {
         let inner = self.inner.lock();
-        let totals = sum(&inner.before, &inner.now);
-        TotalsStatus {
-            inbound_packets: totals.inbound_packets,
-            inbound_bytes: totals.inbound_bytes,
-            outbound_packets: totals.outbound_packets,
-            outbound_bytes: totals.outbound_bytes,
-            handshakes: totals.handshakes,
-            drops: DropReason::ALL
-                .iter()
-                .map(|reason| (reason.name().into(), totals.dropped(*reason)))
-                .collect(),
-        }
+        told(&sum(&inner.before, &inner.now))
+    }
+}
+
+/// Counters by their names.
+fn told(totals: &Totals) -> TotalsStatus {
+    TotalsStatus {
+        inbound_packets: totals.inbound_packets,
+        inbound_bytes: totals.inbound_bytes,
+        outbound_packets: totals.outbound_packets,
+        outbound_bytes: totals.outbound_bytes,
+        handshakes: totals.handshakes,
+        drops: DropReason::ALL
+            .iter()
+            .map(|reason| (reason.name().into(), totals.dropped(*reason)))
+            .collect(),
     }
 }
 
@@ -155,7 +166,7 @@ mod tests {
     use super::*;
 
     fn totals(inbound_packets: u64, malformed: u64) -> Totals {
-        let (sessions, handshakes_waiting) = (3, 5);
+        let (sessions, handshakes_waiting) = (1_000, 5);
         let mut totals =
             Totals { inbound_packets, sessions, handshakes_waiting, ..Totals::default() };
         totals.drops[DropReason::Malformed as usize] = malformed;
@@ -166,13 +177,13 @@ mod tests {
     fn counters_outlive_the_forwarder_and_sessions_do_not() {
         let state = ForwarderState::new(UnixSeconds(0), 3);
         state.started(Some(1), UnixSeconds(1));
-        state.counted(totals(10, 2));
+        state.counted(totals(10, 2), 3);
         assert_eq!((state.sessions(), state.handshakes_waiting()), (3, 5));
         state.died();
         assert_eq!((state.sessions(), state.handshakes_waiting()), (0, 0));
         assert_eq!(state.status().pid, None);
         assert_eq!(state.restarted(Some(2), UnixSeconds(2)), 1);
-        state.counted(totals(5, 1));
+        state.counted(totals(5, 1), 3);
         assert_eq!(state.totals().inbound_packets, 15);
         assert_eq!(state.totals().drops["malformed"], 3);
         assert_eq!(state.sessions(), 3);
@@ -182,21 +193,43 @@ mod tests {
     fn traffic_of_many_sessions_outlives_the_forwarder_and_begins_with_the_next_ones_second_count()
     {
         let state = ForwarderState::new(UnixSeconds(0), 3);
-        state.counted(totals(10, 0));
-        assert_eq!(state.traffic_of_many().inbound_packets, 0);
-        state.counted(totals(14, 0));
+        state.counted(totals(10, 0), 3);
+        assert_eq!(state.counted_of_many().inbound_packets, 0);
+        state.counted(totals(14, 0), 3);
         state.died();
-        state.counted(totals(7, 0));
-        assert_eq!(state.traffic_of_many().inbound_packets, 4);
-        state.counted(totals(8, 0));
-        assert_eq!(state.traffic_of_many().inbound_packets, 5);
+        state.counted(totals(7, 0), 3);
+        assert_eq!(state.counted_of_many().inbound_packets, 4);
+        state.counted(totals(8, 0), 3);
+        assert_eq!(state.counted_of_many().inbound_packets, 5);
+    }
+
+    #[test]
+    fn what_there_is_now_is_no_more_than_can_be_whatever_the_forwarder_says() {
+        let state = ForwarderState::new(UnixSeconds(0), 3);
+        let lie = u64::MAX - 7;
+        let former_key_sessions = lie;
+        let lies = Totals { handshakes_waiting: lie, former_key_sessions, ..totals(0, 0) };
+        state.counted(lies, 2);
+        assert_eq!((state.sessions(), state.former_key_sessions()), (2, 2));
+        assert_eq!(state.handshakes_waiting(), 2_048);
+    }
+
+    #[test]
+    fn forwarder_that_makes_sessions_up_has_nothing_told() {
+        let state = ForwarderState::new(UnixSeconds(0), 3);
+        for count in 1..=3 {
+            state.counted(totals(count, count), 2);
+        }
+        let told = state.counted_of_many();
+        assert_eq!((told.inbound_packets, told.drops["malformed"]), (0, 0));
+        assert_eq!(state.totals().inbound_packets, 3, "for who may ask for the status");
     }
 
     #[test]
     fn counters_of_a_lying_forwarder_do_no_harm() {
         let state = ForwarderState::new(UnixSeconds(0), 3);
         for _ in 0..2 {
-            state.counted(totals(u64::MAX, u64::MAX));
+            state.counted(totals(u64::MAX, u64::MAX), 3);
             state.died();
         }
         assert_eq!(state.totals().inbound_packets, u64::MAX);

@@ -117,7 +117,10 @@ impl Hearing {
                 let told = Told { device, by_former_key, at: Instant::now() };
                 let _ = self.moving.try_send(told);
             }
-            FromForwarder::Totals(totals) => self.state.counted(*totals),
+            FromForwarder::Totals(totals) => {
+                let sessions = self.departures.lock().sessions();
+                self.state.counted(*totals, sessions);
+            }
             #[cfg(feature = "leaky")]
             FromForwarder::Leaked { destination } => {
                 if let Some(change) = super::leak::keep(destination) {
