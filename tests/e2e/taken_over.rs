@@ -50,10 +50,14 @@ struct TakenOver<'lab> {
 
 impl<'lab> TakenOver<'lab> {
     fn start(lab: &'lab Lab, attempt: &str) -> Self {
+        Self::start_with(lab, ("TACIT_MISBEHAVE", attempt))
+    }
+
+    fn start_with(lab: &'lab Lab, variable: (&str, &str)) -> Self {
         let gateway = Gateway::stopped(lab, "gateway", &["--workers", "1"]);
         let log = lab.dir().join("taken-over.log");
         let mut command = Command::new(unfaithful_program());
-        command.env_clear().env("TACIT_MISBEHAVE", attempt).args(gateway.command().get_args());
+        command.env_clear().envs([variable]).args(gateway.command().get_args());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log).unwrap());
         let child = lab.gateway.start(&mut command).unwrap();
         let taken_over = Self { gateway, log, child };
@@ -123,6 +127,19 @@ fn message_burst_beyond_what_sessions_justify_is_flagged() {
         let rows = store::rows(&gateway.store(), "sessions");
         assert!(rows <= 5, "{attempt} left {rows} rows");
     }
+}
+
+#[test]
+fn control_that_puts_away_what_it_planted_when_it_is_asked_is_found_out_all_the_same() {
+    let lab = Lab::new(1);
+    let taken_over = TakenOver::start_with(&lab, ("TACIT_LEAK", "hide"));
+    lab.gateway.sh("nft add table ip spy
+         nft add chain ip spy c '{ type filter hook forward priority 5; }'
+         nft add rule ip spy c log group 5");
+    let output = taken_over.gateway.cli(&["audit", "--only", "firewall-log"]);
+    assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stdout));
+    let tables = lab.gateway.sh("nft list tables");
+    assert!(!tables.contains("spy"), "nothing was put away: {tables}");
 }
 
 #[test]

@@ -36,7 +36,12 @@ pub fn make(attempt: &str, device: DeviceId) -> Vec<FromForwarder> {
         DEAF => vec![FromForwarder::WhoIs { public_key: LOG }; 3_000],
         "move while nobody leaves" => {
             let receiver_index = u32::from_be_bytes([198, 51, 100, 7]);
-            vec![FromForwarder::Moving { device, receiver_index, silent_seconds: 0 }]
+            vec![FromForwarder::Moving {
+                device,
+                receiver_index,
+                silent_seconds: 0,
+                by_former_key: false,
+            }]
         }
         "totals burst" => vec![FromForwarder::Totals(Box::new(counters())); 1_000],
         _ => {

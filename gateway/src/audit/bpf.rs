@@ -71,7 +71,8 @@ const KINDS: [(&str, Sight); 33] = [
     ("raw_tracepoint_writable", Sight::Everything),
     ("cgroup_sockopt", Sight::Nothing),
     ("tracing", Sight::Everything),
-    ("struct_ops", Sight::Nothing),
+    // One can be a queueing discipline, which sees all packets of its interfaces (Linux 6.16).
+    ("struct_ops", Sight::Some),
     ("ext", Sight::Everything),
     ("lsm", Sight::Some),
     ("sk_lookup", Sight::Some),
@@ -212,7 +213,9 @@ mod tests {
         {
             assert_eq!(verdict(kind(name)), Verdict::Fail, "{name}");
         }
-        assert_eq!(verdict(kind("cgroup_skb")), Verdict::Warn);
+        for name in ["cgroup_skb", "struct_ops"] {
+            assert_eq!(verdict(kind(name)), Verdict::Warn, "{name}");
+        }
         assert_eq!(verdict(kind("cgroup_device")), Verdict::Pass);
         assert_eq!(verdict(4711), Verdict::Fail, "what nobody knows could be anything");
     }

@@ -71,9 +71,13 @@ fn judge_switch(evidence: &Evidence, key: &str, finding: &mut Finding) {
 
 fn judge_packet_log(evidence: &Evidence) -> Finding {
     let mut finding = Finding::default();
-    let keys = evidence.network.switches.keys();
-    let keys = keys.filter(|key| key.ends_with("log_martians") || key.ends_with("log_invalid"));
-    keys.for_each(|key| judge_switch(evidence, key, &mut finding));
+    judge_switch(evidence, "net/netfilter/nf_conntrack_log_invalid", &mut finding);
+    let watched = evidence.links.as_ref().map(|links| links.watched.as_slice()).unwrap_or_default();
+    let interfaces = watched.iter().map(|watched| watched.link.name.as_str()).chain(["all"]);
+    for interface in interfaces {
+        let key = format!("net/ipv4/conf/{interface}/log_martians");
+        judge_switch(evidence, &key, &mut finding);
+    }
     finding
 }
 

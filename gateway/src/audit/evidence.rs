@@ -1,7 +1,7 @@
 //! Everything that is read before it is judged.
 //!
-//! What the kernel knows is read from the kernel. The gateway is asked only for what nobody else knows: how it was
-//! started, and which tunnel addresses have a live session.
+//! What the kernel knows is read from the kernel, and first. The gateway is asked only for what nobody else knows: how it
+//! was started, and which tunnel addresses have a live session.
 
 use std::{net::IpAddr, os::fd::AsFd, path::Path};
 
@@ -14,7 +14,7 @@ use super::{
     bpf::{self, Program},
     data_dir::DataDir,
     host::Host,
-    links::Links,
+    links::{EveryLink, Links},
     log::LogFiles,
     metrics,
     network::Network,
@@ -66,17 +66,17 @@ impl Evidence {
             "`tacit audit` looks into processes and the kernel: run it as root"
         );
         let control = client::peer(socket_path).await?;
-        let facts = client::call(socket_path, ShowAuditFacts {}).await?;
         let kin = process::everybody().map(|everybody| process::descendants(&everybody, control));
+        enter_network_of(control)?;
+        let before = BeforeAsking::read(control).await;
+
+        let facts = client::call(socket_path, ShowAuditFacts {}).await?;
         let forwarder =
             facts.forwarder.context("the forwarder is being started again; try once more")?;
-        let forwarder = number_here(&kin, forwarder);
-        enter_network_of(control)?;
-
-        let links = Links::read(&facts.interface).await;
-        let control = Process::read(control);
-        let forwarder = Process::read(forwarder);
+        let forwarder = Process::read(number_here(&kin, forwarder));
         let starter = Process::read(number_here(&kin, facts.starter));
+        let BeforeAsking { control, links, rules, network, programs, perf_events, watchers, host } =
+            before;
         let processes = [("control", &control), ("starter", &starter), ("forwarder", &forwarder)];
         Ok(Self {
             store: StoreFiles::read(&facts, &control).await,
@@ -88,14 +88,14 @@ impl Evidence {
             forwarder,
             starter,
             kin,
-            network: Network::read(&links),
-            links,
-            rules: Rules::read().await,
-            programs: bpf::programs(),
-            perf_events: PerfEvents::read(),
+            network,
+            links: links.map(|links| links.around(&facts.interface)),
+            rules,
+            programs,
+            perf_events,
             stale_entries: stale_entries(socket_path, &facts).await,
-            host: Host::read(),
-            watchers: Watchers::read().await,
+            host,
+            watchers,
             facts,
         })
     }
@@ -130,6 +130,34 @@ impl Evidence {
                 &self.facts.metrics.map_or_else(|| "ADDRESS".into(), |at| at.to_string()),
             )
             .replace("{table}", &host::firewall_table(tunnel))
+    }
+}
+
+/// What the kernel says by itself. It is read before the gateway is asked for anything, so that a gateway which was taken over
+/// does not learn by the question that it is time to put away what it planted.
+struct BeforeAsking {
+    control: Process,
+    links: Reading<EveryLink>,
+    rules: Reading<Rules>,
+    network: Network,
+    programs: Reading<Vec<Program>>,
+    perf_events: Reading<PerfEvents>,
+    watchers: Watchers,
+    host: Host,
+}
+
+impl BeforeAsking {
+    async fn read(control: u32) -> Self {
+        Self {
+            rules: Rules::read().await,
+            network: Network::read(),
+            control: Process::read(control),
+            links: EveryLink::read().await,
+            programs: bpf::programs(),
+            perf_events: PerfEvents::read(),
+            watchers: Watchers::read().await,
+            host: Host::read(),
+        }
     }
 }
 

@@ -138,26 +138,46 @@ pub(super) struct Links {
     pub(super) watched: Vec<Watched>,
 }
 
-impl Links {
-    /// Reads the interfaces of this network namespace; `tunnel` is one of them.
-    pub(super) async fn read(tunnel: &str) -> Reading<Self> {
+/// The interfaces before it is known which of them is the tunnel's, so that nobody has to be asked first.
+pub(super) struct EveryLink {
+    /// All, as if packets passed each.
+    all: Vec<Watched>,
+    /// The interfaces of routes that lead out through somebody else.
+    leading: BTreeSet<u32>,
+}
+
+impl EveryLink {
+    /// Reads the interfaces of this network namespace.
+    pub(super) async fn read() -> Reading<Self> {
         let read = async {
             let route = Connection::<Route>::new()?;
-            let all: Vec<Link> = route.dump_typed(NlMsgType::RTM_GETLINK).await?;
-            let mut first = uplinks(&route, &all, tunnel).await?;
-            first.extend(all.iter().filter(|link| link.name == tunnel).map(|link| link.index));
-            let passed = way::passed(&all, &first);
-            let mut watched = Vec::new();
-            for link in all.iter().filter(|link| passed.contains(&link.index)) {
-                let filters = filters(&route, link.index).await?;
+            let mut all = Vec::new();
+            for link in route.dump_typed::<Link>(NlMsgType::RTM_GETLINK).await? {
+                let filters = match filters(&route, link.index).await {
+                    // It is gone since.
+                    Err(error) if error.errno() == Some(libc::ENODEV) => continue,
+                    filters => filters?,
+                };
                 let tcx_programs = bpf::tcx_programs(link.index);
-                watched.push(Watched { link: link.clone(), filters, tcx_programs });
+                all.push(Watched { link, filters, tcx_programs });
             }
-            Ok::<_, nlink::Error>(Self { all, watched })
+            Ok::<_, nlink::Error>(Self { all, leading: leading(&route).await? })
         };
         read.await.map_err(|error| Unread::new("the interfaces", error))
     }
 
+    /// The interfaces that packets of `tunnel` pass, and all others.
+    pub(super) fn around(self, tunnel: &str) -> Links {
+        let all: Vec<Link> = self.all.iter().map(|watched| watched.link.clone()).collect();
+        let mut first = uplinks(&self.leading, &all, tunnel);
+        first.extend(all.iter().filter(|link| link.name == tunnel).map(|link| link.index));
+        let passed = way::passed(&all, &first);
+        let is_passed = |watched: &Watched| passed.contains(&watched.link.index);
+        Links { watched: self.all.into_iter().filter(is_passed).collect(), all }
+    }
+}
+
+impl Links {
     /// The names of the watched interfaces but `tunnel`.
     pub(super) fn uplinks(&self, tunnel: &str) -> Vec<&str> {
         let names = self.watched.iter().map(|watched| watched.link.name.as_str());
@@ -180,12 +200,8 @@ impl Links {
     }
 }
 
-/// The interfaces with a route that leads out through somebody else; all others if there is none.
-async fn uplinks(
-    route: &Connection<Route>,
-    all: &[Link],
-    tunnel: &str,
-) -> nlink::Result<BTreeSet<u32>> {
+/// The interfaces with a route that leads out through somebody else.
+async fn leading(route: &Connection<Route>) -> nlink::Result<BTreeSet<u32>> {
     let mut leading = BTreeSet::new();
     for found in route.get_routes().await? {
         let hops = found.multipath().unwrap_or_default();
@@ -194,10 +210,15 @@ async fn uplinks(
             leading.extend(hops.iter().map(|hop| hop.ifindex));
         }
     }
+    Ok(leading)
+}
+
+/// Those of `leading` that are neither the tunnel's nor this host's own; all others if there is none.
+fn uplinks(leading: &BTreeSet<u32>, all: &[Link], tunnel: &str) -> BTreeSet<u32> {
     let others = |link: &&Link| link.name != tunnel && link.name != "lo";
     let uplinks: BTreeSet<u32> = all.iter().filter(others).map(|link| link.index).collect();
     let leading: BTreeSet<u32> = leading.intersection(&uplinks).copied().collect();
-    Ok(if leading.is_empty() { uplinks } else { leading })
+    if leading.is_empty() { uplinks } else { leading }
 }
 
 /// The filters at all hooks of an interface.

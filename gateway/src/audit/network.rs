@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use super::{
     legacy::{self, LegacyTable},
-    links::Links,
     reading::{self, Reading},
 };
 
@@ -30,7 +29,7 @@ pub(super) struct Network {
 
 impl Network {
     /// Reads the network namespace of this process.
-    pub(super) fn read(links: &Reading<Links>) -> Self {
+    pub(super) fn read() -> Self {
         Self {
             udp: both_families("udp"),
             raw: both_families("raw"),
@@ -39,7 +38,7 @@ impl Network {
             netlink: reading::text("/proc/net/netlink"),
             legacy_tables: legacy::tables(),
             packet_listeners: packet_listeners(),
-            switches: switches(links),
+            switches: switches(),
         }
     }
 }
@@ -70,10 +69,10 @@ const SWITCHES: [&str; 6] = [
     "net/netfilter/nf_conntrack_timestamp",
 ];
 
-fn switches(links: &Reading<Links>) -> BTreeMap<String, Reading<Option<String>>> {
-    let watched = links.as_ref().map(|links| links.watched.as_slice()).unwrap_or_default();
-    let interfaces = watched.iter().map(|watched| watched.link.name.as_str()).chain(["all"]);
-    let martians = interfaces.map(|name| format!("net/ipv4/conf/{name}/log_martians"));
+fn switches() -> BTreeMap<String, Reading<Option<String>>> {
+    let interfaces = reading::directory("/proc/sys/net/ipv4/conf").unwrap_or_default();
+    let names = interfaces.iter().filter_map(|interface| interface.file_name()?.to_str());
+    let martians = names.map(|name| format!("net/ipv4/conf/{name}/log_martians"));
     let keys = SWITCHES.into_iter().map(str::to_owned).chain(martians);
     let read = |key: String| {
         let value = reading::text_if_there(format!("/proc/sys/{key}"));

