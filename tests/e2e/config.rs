@@ -56,6 +56,7 @@ metrics = "127.0.0.1:9000"
 metrics-least-sessions = 12
 mtu = 1380
 region = "Oslo"
+routed-v6 = true
 serve = ["udp/53"]
 site = "127.0.0.1:443"
 site-certificate = "/srv/site.crt"
@@ -64,7 +65,7 @@ site-redirect = "127.0.0.1:80"
 site-url = "https://vpn.example.org"
 socket = "/srv/admin.sock"
 tunnel-v4 = "10.80.0.0/16"
-tunnel-v6 = "fd80::/64"
+tunnel-v6 = "2001:db8:80::/64"
 workers = 3
 "#;
 

@@ -31,6 +31,7 @@ mod many;
 mod memory;
 mod metrics;
 mod people;
+mod prefix;
 mod prove;
 mod restarts;
 mod seal;

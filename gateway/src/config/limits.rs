@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 use tacit_accounts::{PoolError, TunnelPool};
 
 use super::{
@@ -23,6 +23,9 @@ pub(super) const MAX_WORKERS: usize = 64;
 
 /// The most letters in a minute that a pace can be kept for.
 const MAX_MAILS_PER_MINUTE: u32 = 60_000;
+
+/// IPv6 addresses that the internet routes (RFC 4291 section 2.4).
+const GLOBAL_V6: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
 
 /// The largest MTU: a jumbo frame less the outer headers.
 const MAX_MTU: u16 = 8920;
@@ -209,6 +212,12 @@ impl Settings {
                 format!("`{}` is {net}, which is not a network; write {}", keys[0], net.trunc())
             })?;
         }
+        let is_global = self.tunnel_v6.is_some_and(|net| GLOBAL_V6.contains(&net));
+        demand(!self.routed_v6 || is_global, &["routed-v6", "tunnel-v6"], || {
+            format!(
+                "`routed-v6` is for a network of {GLOBAL_V6} that is routed here; name yours with `tunnel-v6`"
+            )
+        })?;
         self.check_room()?;
         heed(host::check_interface(&self.interface), &["interface"])?;
         heed(host::check_mtu(self.mtu), &["mtu"])?;

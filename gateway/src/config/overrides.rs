@@ -111,6 +111,18 @@ pub(crate) struct Overrides {
     #[serde(skip_serializing_if = "Option::is_none")]
     tunnel_v6: Option<Ipv6Net>,
 
+    /// The IPv6 network of the tunnel is routed to this gateway: do not masquerade it, so that each device shows an address of its own.
+    #[arg(
+        long,
+        env = "TACIT_ROUTED_V6",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_name = "BOOL"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    routed_v6: Option<bool>,
+
     /// MTU of the tunnel in bytes [default: 1420].
     #[arg(long, env = "TACIT_MTU", value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]

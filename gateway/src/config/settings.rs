@@ -66,6 +66,8 @@ pub(crate) struct Settings {
     pub(crate) tunnel_v4: Option<Ipv4Net>,
     /// IPv6 network of the tunnel, if the operator said so.
     pub(crate) tunnel_v6: Option<Ipv6Net>,
+    /// Whether that one is routed here, so that devices keep their IPv6 addresses outside.
+    pub(crate) routed_v6: bool,
     /// MTU of the tunnel in bytes.
     pub(crate) mtu: u16,
     /// DNS servers that client configs name.
@@ -141,6 +143,7 @@ impl Default for Settings {
             region: None,
             tunnel_v4: None,
             tunnel_v6: None,
+            routed_v6: false,
             mtu: 1420,
             dns: vec![
                 Ipv4Addr::new(9, 9, 9, 9).into(),

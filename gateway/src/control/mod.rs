@@ -515,6 +515,7 @@ fn host_settings(settings: &Settings, networks: TunnelPool) -> HostSettings {
         mtu: settings.mtu,
         tunnel_v4: networks.v4(),
         tunnel_v6: networks.v6(),
+        routed_v6: settings.routed_v6,
         listen: settings.listen.clone(),
         workers: settings.workers,
         allow_device_to_device: settings.allow_device_to_device,

@@ -27,6 +27,8 @@ pub(crate) struct HostSettings {
     pub(crate) tunnel_v4: Ipv4Net,
     /// IPv6 tunnel network; its address number 1 is the gateway.
     pub(crate) tunnel_v6: Ipv6Net,
+    /// Whether devices keep their IPv6 addresses outside.
+    pub(crate) routed_v6: bool,
     /// UDP addresses that clients connect to: at most one per family.
     pub(crate) listen: Vec<SocketAddr>,
     /// Number of TUN queues and of UDP sockets per family.
@@ -55,6 +57,12 @@ impl HostSettings {
     /// Both tunnel networks.
     pub(super) fn tunnel_networks(&self) -> [IpNet; 2] {
         [self.tunnel_v4.trunc().into(), self.tunnel_v6.trunc().into()]
+    }
+
+    /// The tunnel networks that nobody sees outside.
+    pub(super) fn masqueraded(&self) -> impl Iterator<Item = IpNet> {
+        let routed_v6 = self.routed_v6;
+        self.tunnel_networks().into_iter().filter(move |own| own.addr().is_ipv4() || !routed_v6)
     }
 
     /// Both of the gateway's own addresses.

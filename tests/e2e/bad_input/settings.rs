@@ -13,7 +13,7 @@ use tacit_tests::{Lab, clock::wait_for, gateway::program};
 use super::{NO_SETTING, check_refusal, option_with_value, section};
 
 /// Each setting of `tacit run`, whether it is free text or names a file or directory, and what it may not be.
-const SETTINGS: [(&str, bool, &[&str]); 42] = [
+const SETTINGS: [(&str, bool, &[&str]); 43] = [
     ("--config", true, &["", "/nonexistent/\u{1b}[2J", "/dev/zero"]),
     ("--socket", true, &["/proc/\u{1b}[2J/admin.sock"]),
     ("--data-dir", true, &["/dev/null/\u{1b}[2J", "/proc/nonexistent"]),
@@ -29,6 +29,7 @@ const SETTINGS: [(&str, bool, &[&str]); 42] = [
     ("--endpoint", false, &["", "two words", "-", "vpn.example.org:99999"]),
     ("--tunnel-v4", false, &["", "10.66.0.1/16", "10.66.0.0/33", "fd00::/64"]),
     ("--tunnel-v6", false, &["", "fd00::1/64", "fd00::/129", "10.0.0.0/8"]),
+    ("--routed-v6", false, &["", "maybe", "true"]),
     ("--mtu", false, &["", "0", "-1", "１４２０", "99999"]),
     ("--dns", false, &["", "dns.example.org", "1.2.3"]),
     ("--workers", false, &["", "0", "-1", "65", "99999999999999999999"]),

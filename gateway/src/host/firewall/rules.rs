@@ -6,7 +6,8 @@
 //! 3. `mss`: TCP's maximum segment size, both ways.
 //! 4. `forward`: what devices may reach beyond the gateway, and who may answer them.
 //! 5. `output`, before connection tracking: the gateway's datagrams to clients are not tracked.
-//! 6. `postrouting`: the gateway's address in place of a device's, and never the port that clients send to.
+//! 6. `postrouting`: the gateway's address in place of a device's, and never the port that clients send to; not for a
+//!    network that is routed here.
 //!
 //! Every packet pays for every comparison, and interface names are the dearest: addresses and ports are compared
 //! first, and answers are let through before anything else is asked.
@@ -99,7 +100,7 @@ impl Draft<'_> {
             rule.match_iif(&self.settings.interface).drop()
         });
         // Answers still bear the gateway's own address here: translation comes after.
-        let named = networks.iter().map(|own| {
+        let named = self.settings.masqueraded().map(|own| {
             self.only_outside(self.rule().match_daddr(own.addr(), own.prefix_len())).drop()
         });
         let borrowed = networks.iter().map(|own| {
@@ -180,7 +181,7 @@ impl Draft<'_> {
     }
 
     fn postrouting(&self) -> Vec<Rule> {
-        let networks = self.settings.tunnel_networks();
+        let networks: Vec<IpNet> = self.settings.masqueraded().collect();
         let leaving = |own: &IpNet| {
             let rule = self.rule().match_oif_not(&self.settings.interface).match_oif_not(LOOPBACK);
             rule.match_saddr(own.addr(), own.prefix_len())

@@ -34,6 +34,7 @@ pub(super) fn settings(directory: &Path, name: &str) -> HostSettings {
         mtu: 1420,
         tunnel_v4: "10.66.0.0/16".parse().unwrap(),
         tunnel_v6: "fd66:7ac1:7::/64".parse().unwrap(),
+        routed_v6: false,
         listen: vec![address("0.0.0.0:51820"), address("[::]:51820")],
         workers: 2,
         allow_device_to_device: false,

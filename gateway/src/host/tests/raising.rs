@@ -305,6 +305,25 @@ fn the_table_is_as_designed() {
 }
 
 #[test]
+fn network_that_is_routed_here_is_not_translated() {
+    in_namespace(async |directory| {
+        let mut settings = settings(directory, "data");
+        settings.tunnel_v6 = "2001:db8:7::/64".parse().unwrap();
+        settings.routed_v6 = true;
+        let network = Network::raise(&settings).await.unwrap();
+        let table = run("nft", "list table inet tacit");
+        let chain = table.split("chain postrouting").nth(1).unwrap();
+        assert!(!chain.contains("ip6") && chain.contains("ip saddr 10.66.0.0/16"), "{table}");
+        assert!(!table.contains("ip6 daddr 2001:db8:7::/64"), "answers must come through: {table}");
+        assert!(
+            table.contains("ip6 saddr 2001:db8:7::/64"),
+            "nobody outside may bear them: {table}"
+        );
+        network.lower().await;
+    });
+}
+
+#[test]
 fn ipv6_off_leaves_an_ipv4_tunnel() {
     in_namespace(async |directory| {
         set_sysctl("ipv6/conf/all/disable_ipv6", "1");
