@@ -213,7 +213,7 @@ fn killed(lab: &Lab, flags: &[&str], kills: u32) {
 
 #[test]
 fn killed_control_loses_nothing_that_it_said_on_sqlite() {
-    killed(&Lab::new(1), &[], 30);
+    killed(&Lab::new(1), &[], 60);
 }
 
 #[test]
@@ -221,5 +221,5 @@ fn killed_control_loses_nothing_that_it_said_on_postgres() {
     let lab = Lab::new(1);
     let server = Postgres::start(&lab.dir().join("postgres"), None);
     server.create("tacit");
-    killed(&lab, &["--database", &server.url("tacit")], 20);
+    killed(&lab, &["--database", &server.url("tacit")], 50);
 }
