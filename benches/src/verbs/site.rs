@@ -27,7 +27,7 @@ use crate::{
 #[derive(Args, Debug)]
 pub(crate) struct Options {
     /// Rounds; the table shows medians
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 4)]
     rounds: usize,
     /// Another build of Tacit [default: target/release/tacit]
     #[arg(long, value_name = "PROGRAM")]
@@ -45,13 +45,13 @@ const LOGGING_IN: usize = 8;
 /// What visitors do.
 #[derive(Clone, Copy, Debug)]
 enum Visits {
-    None,
     Home,
     LogIn,
 }
 
-const ALL: [(&str, Visits); 3] =
-    [("no visitors", Visits::None), ("home page", Visits::Home), ("log-in", Visits::LogIn)];
+const NOBODY: &str = "no visitors";
+const VISITORS: [(&str, Visits); 2] = [("home page", Visits::Home), ("log-in", Visits::LogIn)];
+const WAYS: [(&str, Way); 2] = [("tcp up", Way::Up), ("tcp down", Way::Down)];
 
 /// Measures and reports.
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -78,29 +78,32 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         format!("server on one core, load on the other, medians of {} rounds", options.rounds);
     let mut report = Report::new(conditions);
     let site = Site { lab: &lab, certificate: gateway.data_dir().join("site.pem") };
-    let bar = ProgressBar::new((options.rounds * ALL.len()) as u64);
-    for _ in 0..options.rounds {
-        let mut alone = None;
-        for (column, visits) in ALL {
+    let transfer = |way| {
+        let confined = format!("taskset -c {LOAD_CPU}");
+        let cpu = || processes.cpu();
+        tcp::transfer(client.namespace, way, STREAMS, SECONDS, &confined, "", cpu)
+    };
+    let bar = ProgressBar::new((options.rounds * VISITORS.len() * WAYS.len()) as u64);
+    for round in 0..options.rounds {
+        for (column, visits) in VISITORS {
             site.note_alone(visits, column, &mut report)?;
-            let forwarded = [("tcp up", Way::Up), ("tcp down", Way::Down)].map(|(load, way)| {
-                let transfer = || {
-                    let confined = format!("taskset -c {LOAD_CPU}");
-                    let cpu = || processes.cpu();
-                    tcp::transfer(client.namespace, way, STREAMS, SECONDS, &confined, "", cpu)
+            for (load, way) in WAYS {
+                // One right after the other, since the machine is not as fast at all times; and each first in turn.
+                let alone = || transfer(way);
+                let beside = || site.beside(visits, || transfer(way));
+                let (without, (with, answered)) = if round % 2 == 0 {
+                    (alone()?, beside()?)
+                } else {
+                    let with = beside()?;
+                    (alone()?, with)
                 };
-                let (transferred, answered) = site.beside(visits, transfer)?;
-                let gbit = transferred.gbit_per_second;
-                report.note(column, load, "Gbit/s", gbit);
-                answered.note(column, &format!("{load}: answers"), &mut report);
-                anyhow::Ok((load, gbit))
-            });
-            let forwarded = forwarded.into_iter().collect::<Result<Vec<_>>>()?;
-            let alone = alone.get_or_insert_with(|| forwarded.clone());
-            for ((load, with), (_, without)) in forwarded.iter().zip(alone.iter()) {
+                let (without, with) = (without.gbit_per_second, with.gbit_per_second);
+                report.note(NOBODY, load, "Gbit/s", without);
+                report.note(column, load, "Gbit/s", with);
                 report.note(column, load, "% of no visitors", 100.0 * with / without);
+                answered.note(column, &format!("{load}: answers"), &mut report);
+                bar.inc(1);
             }
-            bar.inc(1);
         }
     }
     bar.finish_and_clear();
@@ -114,7 +117,7 @@ struct Site<'lab> {
 }
 
 /// What visitors got.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Answered {
     per_second: f64,
 }
@@ -143,7 +146,6 @@ impl Site<'_> {
         measure: impl FnOnce() -> Result<T>,
     ) -> Result<(T, Answered)> {
         match visits {
-            Visits::None => Ok((measure()?, Answered::default())),
             Visits::Home => self.beside_home(measure),
             Visits::LogIn => self.beside_log_in(measure),
         }
