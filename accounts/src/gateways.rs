@@ -58,6 +58,7 @@ impl Store {
             None => None,
         };
         let gateway = claim(&mut write, name, identity, now).await?;
+        check_own(&mut write, gateway, identity, &self.keys()).await?;
         let taken_up = match waiting {
             // What others wrote since under the number that it had is none of its own.
             Some(waiting) => {

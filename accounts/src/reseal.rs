@@ -140,20 +140,18 @@ impl Store {
         self.keys()
     }
 
-    /// Seals new values with the current one of `keys` from now on; they must be in their file already.
+    /// Seals new values with the current one of `keys` from now on; they must be in their file already. If that fails when all
+    /// but the server's answer was there, they are used all the same: try again until it succeeds.
     ///
     /// # Errors
     /// [`StoreError::WrongDataKey`] if there are values that none of them opens.
     pub async fn use_data_keys(&self, keys: DataKeys) -> Result<(), StoreError> {
         let mut write = self.write().await?;
         data_keys::adopt(&mut write, &keys).await?;
-        // Before the turn ends: nobody may seal with the former key once this is done.
-        let former = self.replace_keys(keys);
-        let committed = write.commit().await;
-        if committed.is_err() {
-            self.replace_keys((*former).clone());
-        }
-        committed
+        // Before the turn ends: nobody may seal with the former key once this is done. And so it stays if the server's answer is
+        // lost, for it may have done it; these keys open everything either way.
+        self.replace_keys(keys);
+        write.commit().await
     }
 
     /// Seals with the current key what is sealed with a former one. What is done stays done if this is cut short.

@@ -107,16 +107,36 @@ impl SessionRecorder {
         .await?
         .rows_affected()
             == 1;
-        if is_new {
+        let is_lost = !is_new && {
+            let written = self.groups_written(&mut write).await?;
+            let written = written.ok_or(StoreError::GatewayReplaced)?;
+            if written > self.groups + 1 {
+                return Err(StoreError::GatewayReplaced);
+            }
+            written < self.groups
+        };
+        if is_lost {
+            self.count_as_written(&mut write).await?;
+        }
+        if is_new || is_lost {
             self.store.record_changes(&mut write, changes).await?;
-        } else if self.groups_written(&mut write).await? != Some(self.groups + 1) {
-            return Err(StoreError::GatewayReplaced);
         }
         let began: Vec<_> = changes.iter().filter_map(SessionChange::began).collect();
         let unwelcome = unwelcome(write.connection(), &began, now).await?;
         write.commit().await?;
         self.groups += 1;
         Ok(unwelcome)
+    }
+
+    /// Goes on with what the gateway has counted itself: a server that took another's place may not have the last groups
+    /// that were written there.
+    async fn count_as_written(&self, write: &mut Write) -> Result<(), StoreError> {
+        sqlx::query("UPDATE gateways SET session_groups = $1 WHERE id = $2")
+            .bind(self.groups + 1)
+            .bind(self.store.gateway)
+            .execute(write.connection())
+            .await?;
+        Ok(())
     }
 
     async fn groups_written(&self, write: &mut Write) -> Result<Option<i64>, StoreError> {

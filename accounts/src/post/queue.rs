@@ -470,7 +470,7 @@ impl Store {
         self.doubt_letters(latest, None, now).await
     }
 
-    /// As above, of all gateways' letters or one's.
+    /// As above, of all gateways' letters, also of those that were removed since, or one's.
     async fn doubt_letters(
         &self,
         latest: UnixSeconds,
@@ -481,7 +481,7 @@ impl Store {
         let doubtful = sqlx::query(
             "UPDATE letters SET state = 'doubtful'
              WHERE state = 'sending' AND state_since <= $1 AND rules_version IS NOT NULL
-             AND gateway_id = COALESCE($2, gateway_id)",
+             AND COALESCE(gateway_id, 0) = COALESCE($2, gateway_id, 0)",
         )
         .bind(time_column(latest))
         .bind(gateway)
@@ -490,7 +490,7 @@ impl Store {
         .rows_affected();
         sqlx::query(
             "UPDATE letters SET state = 'queued', due_at = $3
-             WHERE rules_version IS NULL AND gateway_id = COALESCE($2, gateway_id)
+             WHERE rules_version IS NULL AND COALESCE(gateway_id, 0) = COALESCE($2, gateway_id, 0)
              AND (state = 'doubtful' OR (state = 'sending' AND state_since <= $1))",
         )
         .bind(time_column(latest))

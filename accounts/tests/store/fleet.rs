@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use tacit_accounts::{PRESUMED_DEAD_AFTER, Store, StoreError, Turn};
+use tacit_messages::UnixSeconds;
 
-use crate::{Fixture, NOW, add_device, ip, later};
+use crate::{Fixture, NOW, add_device, email, ip, later, post};
 
 async fn gateway(fixture: &Fixture, name: &str) -> Store {
     let identity = format!("of {name}");
@@ -61,6 +62,28 @@ async fn gateway_that_is_gone_is_removed_and_its_sessions_end_truthfully() {
     let sessions = oslo.sessions(account).await.unwrap();
     assert_eq!(sessions[0].ended_at, Some(later(20)));
     assert!(oslo.fleet(late).await.unwrap().iter().all(|gateway| gateway.name != "rome"));
+}
+
+#[tokio::test]
+async fn letters_that_a_removed_gateway_was_sending_are_in_doubt_or_due_again() {
+    let fixture = post::with_customers(&["ann@example.org"]).await;
+    let (oslo, now) = (gateway(&fixture, "oslo").await, UnixSeconds::now());
+    oslo.alive(now).await.unwrap();
+    let rome = gateway(&fixture, "rome").await;
+    rome.alive(now).await.unwrap();
+    rome.post_trial(&email("boss@example.org"), now).await.unwrap();
+    fixture
+        .execute(
+            "UPDATE letters SET state = 'sending', gateway_id = (SELECT id FROM gateways WHERE name = 'rome')",
+        )
+        .await;
+    let late = now.plus(PRESUMED_DEAD_AFTER);
+    oslo.remove_gateway("rome", late).await.unwrap();
+    assert_eq!(oslo.find_letters_in_doubt(late, late).await.unwrap(), 1);
+    let states = "SELECT state FROM letters ORDER BY id";
+    let mut database = fixture.database().await;
+    let states: Vec<String> = sqlx::query_scalar(states).fetch_all(&mut database).await.unwrap();
+    assert_eq!(states, ["doubtful", "queued"]);
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use std::{
     io::{BufRead, BufReader, Write, stdout},
     path::Path,
     process::{Command, Stdio},
+    sync::mpsc,
     thread,
     time::Duration,
 };
@@ -138,8 +139,9 @@ fn say(done: &str, number: impl std::fmt::Display) {
     out.flush().unwrap();
 }
 
-/// What a process said that it had done, or was doing, before it was killed.
-fn killed_after(place: &str, life: Duration) -> Vec<String> {
+/// What a process said that it had done, or was doing, before it was killed: after some time, from its start or from
+/// when it `has_begun` to work.
+fn killed_after(place: &str, life: Duration, has_begun: bool) -> Vec<String> {
     let mut child = Command::new(env::current_exe().unwrap())
         .args(["--exact", "kill::child_works_until_it_is_killed", "--nocapture"])
         .env(VARIABLE, place)
@@ -148,12 +150,17 @@ fn killed_after(place: &str, life: Duration) -> Vec<String> {
         .spawn()
         .unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let (begins, begun) = mpsc::channel();
     let reading = thread::spawn(move || -> Vec<String> {
         // The harness writes the test's name before the first of the lines.
         let said = |line: String| line.find("do").map(|at| line[at..].to_owned());
         let is_whole = |line: &String| line.starts_with("done ") || line.starts_with("doing ");
-        lines.map_while(Result::ok).filter_map(said).filter(is_whole).collect()
+        let said = lines.map_while(Result::ok).filter_map(said).filter(is_whole);
+        said.inspect(|_| begins.send(()).unwrap_or_default()).collect()
     });
+    if has_begun {
+        begun.recv_timeout(Duration::from_secs(30)).expect("the process does nothing");
+    }
     thread::sleep(life);
     child.kill().unwrap();
     let status = child.wait().unwrap();
@@ -318,7 +325,7 @@ async fn nothing_done_is_lost_and_nothing_is_half_done_when_a_process_is_killed(
     let mut expected = Expected::default();
     for turn in 0..TIMES {
         let life = Duration::from_millis(OsRng.next_u64() % LONGEST_LIFE_MILLIS);
-        expected.learn(&killed_after(&place, life));
+        expected.learn(&killed_after(&place, life, turn % 2 == 1));
         if turn % 10 == 9 {
             expected.check(&mut fixture.database().await).await;
         }

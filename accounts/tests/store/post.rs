@@ -337,25 +337,25 @@ async fn slow_and_busy_servers_get_each_letter_once() {
 async fn clause_11_gateways_share_a_slow_servers_letters_and_none_takes_that_for_a_failure() {
     let server =
         MailServer::start(Habits { slowness: Duration::from_secs(1), ..Habits::default() });
-    let names: Vec<String> = (0..6).map(|number| format!("c{number}@example.org")).collect();
+    let names: Vec<String> = (0..9).map(|number| format!("c{number}@example.org")).collect();
     let fixture = with_customers(&names.iter().map(String::as_str).collect::<Vec<_>>()).await;
     let postman = async |name: &str| {
         let store = fixture.store.clone();
         let started = store.for_gateway(name, name, None, UnixSeconds::now()).await;
         // A letter is another's for a moment longer than this.
-        let mail = Mail { patience: Duration::from_secs(2), ..mail(&server) };
+        let mail = Mail { patience: Duration::from_secs(4), ..mail(&server) };
         Postman::new(started.unwrap().store, mail)
     };
     let (oslo, rome) = (postman("oslo").await, postman("rome").await);
     let (of_oslo, of_rome) = tokio::join!(oslo.deliver(), async {
-        tokio::time::sleep(Duration::from_millis(3300)).await;
+        tokio::time::sleep(Duration::from_millis(5300)).await;
         rome.deliver().await
     });
     let (of_oslo, of_rome) = (of_oslo.unwrap(), of_rome.unwrap());
     assert!(of_oslo.sent > 0 && of_rome.sent > 0, "{of_oslo:?}, {of_rome:?}");
-    assert_eq!(of_oslo.sent + of_rome.sent, 6);
+    assert_eq!(of_oslo.sent + of_rome.sent, 9);
     let counts = counts(&server.mailbox());
-    assert!(counts.len() == 6 && counts.values().all(|count| *count == 1), "{counts:?}");
+    assert!(counts.len() == 9 && counts.values().all(|count| *count == 1), "{counts:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -111,6 +111,21 @@ async fn group_that_nobody_wrote_is_never_taken_for_written() {
 }
 
 #[tokio::test]
+async fn gateway_goes_on_at_a_server_that_has_lost_its_last_groups() {
+    let mut scene = Scene::new().await;
+    for at in [NOW, later(3)] {
+        scene.recorder.record(&[scene.began(at)], at).await.unwrap();
+    }
+    // As a replica has it that was not told of the second.
+    scene.fixture.execute("DELETE FROM sessions WHERE began_at > 1790000000").await;
+    scene.fixture.execute("UPDATE gateways SET session_groups = session_groups - 1").await;
+    for at in [later(6), later(9)] {
+        scene.recorder.record(&[scene.began(at)], at).await.unwrap();
+    }
+    assert_eq!(scene.times().await, [(0, Some(3)), (6, Some(9)), (9, None)]);
+}
+
+#[tokio::test]
 async fn gateway_without_the_new_data_key_writes_nothing_any_more() {
     let mut scene = Scene::new().await;
     let rome = gateway(&scene.fixture, "rome", "rome's", presumed_dead()).await;
@@ -164,7 +179,7 @@ async fn what_waits_when_another_took_the_name_is_written_at_the_next_start() {
 #[tokio::test(flavor = "multi_thread")]
 async fn clause_11_letter_that_another_of_the_name_has_taken_goes_out_once() {
     let server =
-        MailServer::start(Habits { slowness: Duration::from_secs(1), ..Habits::default() });
+        MailServer::start(Habits { slowness: Duration::from_secs(3), ..Habits::default() });
     let fixture = with_customers(&["ann@example.org"]).await;
     let now = UnixSeconds::now();
     let oslo = gateway(&fixture, "oslo", "oslo's", now).await;

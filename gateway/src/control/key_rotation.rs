@@ -105,10 +105,13 @@ impl KeyRotation {
         self.store.check_alone(UnixSeconds::now()).await?;
         let keys = self.store.data_keys().with_new();
         keys.save(&self.path)?;
-        self.store.use_data_keys(keys).await?;
+        let used = self.store.use_data_keys(keys).await;
         drop(turn);
-        tokio::spawn(Arc::clone(self).finish());
-        Ok(())
+        // Also if the server's answer was lost.
+        if self.is_under_way() {
+            tokio::spawn(Arc::clone(self).finish());
+        }
+        Ok(used?)
     }
 
     /// How it is going.
@@ -144,6 +147,7 @@ impl KeyRotation {
     }
 
     async fn try_finish(&self) -> Result<(), RotationError> {
+        self.store.use_data_keys((*self.store.data_keys()).clone()).await?;
         self.store.seal_anew(&self.progress).await?;
         let keys = self.store.data_keys().without_former();
         keys.save(&self.path)?;
