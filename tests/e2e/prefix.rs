@@ -17,13 +17,15 @@ const EMAIL: &str = "someone@example.org";
 const PREFIX: &str = "2001:db8:7::/64";
 const PORT: u16 = 7_007;
 const SOON: Duration = Duration::from_secs(1);
+/// How long what must happen may take.
+const PATIENCE: Duration = Duration::from_secs(6);
 
 /// A lab whose target routes the prefix to the gateway, and somebody who listens there.
 fn lab() -> (Lab, UdpSocket) {
     let lab = Lab::new(1);
     lab.target_namespace.sh(&format!("ip -6 route add {PREFIX} via {GATEWAY_V6}"));
     let listener = bind(&lab.target_namespace, SocketAddr::from((TARGET_V6, PORT)));
-    listener.set_read_timeout(Some(SOON)).unwrap();
+    listener.set_read_timeout(Some(PATIENCE)).unwrap();
     (lab, listener)
 }
 
@@ -48,7 +50,7 @@ fn device_shows_the_gateways_address_by_default_and_its_own_where_the_prefix_is_
         let expected: Ipv6Addr = if is_routed { own } else { GATEWAY_V6 };
         assert_eq!(source.ip(), IpAddr::from(expected));
         listener.send_to(b"somebody", source).unwrap();
-        assert_eq!(client.receive(SOON).expect("no answer came").payload, b"somebody");
+        assert_eq!(client.receive(PATIENCE).expect("no answer came").payload, b"somebody");
 
         listener.send_to(b"uninvited", (own, 4_712)).unwrap();
         assert!(client.receive(SOON).is_none(), "somebody outside reached a device");
@@ -71,5 +73,5 @@ fn streams_go_both_ways_where_the_prefix_is_routed_and_nothing_of_them_is_tracke
     let is_tracked = || lab.gateway.sh("cat /proc/net/nf_conntrack").contains(&own);
     assert!(is_tracked(), "the search does not find {own}");
     gateway.text(&["device", "remove", EMAIL, "laptop"]);
-    wait_until("the kernel to forget", 2 * SOON, || !is_tracked());
+    wait_until("the kernel to forget", PATIENCE, || !is_tracked());
 }

@@ -35,6 +35,7 @@ impl Answer for ShowAuditFacts {
                 .clone()
                 .map(|url| (url, settings.database_password_file.clone())),
             data_key: settings.data_key.clone(),
+            named_files: settings.named_files(),
             socket: settings.socket.clone(),
             config,
             config_sha256,

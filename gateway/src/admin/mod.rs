@@ -256,6 +256,8 @@ pub(crate) struct AuditFacts {
     pub(crate) database: Option<(String, Option<PathBuf>)>,
     /// File of the data key, if the operator named one.
     pub(crate) data_key: Option<PathBuf>,
+    /// Other files that settings name.
+    pub(crate) named_files: Vec<PathBuf>,
     /// The admin socket.
     pub(crate) socket: PathBuf,
     /// The settings file.

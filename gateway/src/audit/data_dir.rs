@@ -94,14 +94,18 @@ fn entries(facts: &AuditFacts, control: &Process) -> Reading<Vec<Entry>> {
     let inside = PathBuf::from(format!("/proc/{}/root", control.pid))
         .join(dir.strip_prefix("/").unwrap_or(dir));
     // What the operator has the gateway find there.
-    let named = [Some(&facts.socket), Some(&facts.config), facts.data_key.as_ref()];
+    let named: Vec<&PathBuf> = [&facts.socket, &facts.config]
+        .into_iter()
+        .chain(&facts.data_key)
+        .chain(&facts.named_files)
+        .collect();
     let look = |path: &PathBuf| {
         let name = path.file_name()?;
         // SQLite's own files come and go.
         let file = fs::symlink_metadata(path).ok()?;
         let path = dir.join(name);
         let is_file_systems = name == "lost+found" && file.uid() == 0;
-        (!is_file_systems && !named.contains(&Some(&path))).then(|| Entry {
+        (!is_file_systems && !named.contains(&&path)).then(|| Entry {
             path,
             owner: file.uid(),
             is_known: data_dir::is_kept(&name.to_string_lossy()),

@@ -74,7 +74,12 @@ fn has_events(proc: &Path) -> io::Result<bool> {
     let threads: Vec<PathBuf> =
         fs::read_dir(proc.join("task"))?.flatten().map(|thread| thread.path()).collect();
     for thread in threads {
-        for entry in fs::read_dir(thread.join("fd"))?.flatten() {
+        let entries = match fs::read_dir(thread.join("fd")) {
+            // It has ended, and others may not have.
+            Err(error) if is_gone(&error) => continue,
+            entries => entries?,
+        };
+        for entry in entries.flatten() {
             if fs::read_link(entry.path()).is_ok_and(|target| target == Path::new(EVENT)) {
                 return Ok(true);
             }

@@ -1,6 +1,10 @@
 //! Whether the files that settings name are there, and closed to others.
 
-use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    fs, io,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{anyhow, ensure};
 use tacit_keys::private_file::PrivateFileError;
@@ -17,6 +21,19 @@ const OF_GROUP_AND_OTHERS: u32 = 0o077;
 const OF_OTHERS: u32 = 0o007;
 
 impl Settings {
+    /// The files that settings name and no start makes, but for the data key.
+    pub(crate) fn named_files(&self) -> Vec<PathBuf> {
+        let files = [
+            &self.database_password_file,
+            &self.fleet_key,
+            &self.mail_password_file,
+            &self.mail_ca,
+            &self.site_certificate,
+            &self.site_key,
+        ];
+        files.into_iter().flatten().cloned().collect()
+    }
+
     /// Checks the files that settings name and no start makes, as far as that does not depend on the user that a gateway
     /// is started as.
     pub(super) fn check_files(&self) -> Result<(), Fault> {

@@ -40,8 +40,9 @@ const OWN: [&str; 8] = [
     "sessions.",
 ];
 
-/// Beginnings of the names of private files that are being written.
-const DRAFTS: [&[u8]; 4] = [b".gateway.key.", b".data.key.", b"site.draft", b".sessions."];
+/// Beginnings of the names of files that are being written.
+const DRAFTS: [&[u8]; 5] =
+    [b".gateway.key.", b".data.key.", b"site.draft", b".sessions.", b"store.sqlite.restoring"];
 
 /// Names of what a gateway keeps in its data directory, each as a whole.
 const KEPT: [&str; 13] = [
@@ -159,7 +160,7 @@ impl DataDir {
         if owner == 0 && !names.iter().all(|name| is_expected(name)) {
             return Err(DataDirError::Shared(self.path.clone()));
         }
-        for name in names.iter().filter(|name| is_own(name)) {
+        for name in names.iter().filter(|name| is_kept(&name.to_string_lossy())) {
             let file = match openat(&self.dir, name, ONLY_THIS, Mode::empty()) {
                 // A draft that is gone by now.
                 Err(Errno::NOENT) => continue,
@@ -211,8 +212,8 @@ fn is_own(name: &CStr) -> bool {
     OWN.iter().any(|own| name.starts_with(own))
 }
 
-/// Whether a gateway keeps a file of that name, writes one, or puts one aside. [`is_own`] is for what to give away, which
-/// needs no more than a beginning.
+/// Whether a gateway keeps a file of that name, writes one, or puts one aside. [`is_own`] is for what may be in a directory
+/// that is to be a gateway's, which needs no more than a beginning.
 pub(crate) fn is_kept(name: &str) -> bool {
     let is_draft = || {
         let (name, number) = name.strip_prefix('.')?.rsplit_once('.')?;
@@ -258,7 +259,7 @@ mod tests {
     #[test]
     fn drafts_of_key_files_go_at_the_start() {
         let parent = tempfile::tempdir().unwrap();
-        let names = [".data.key.0123456789abcdef", ".gateway.key.0123456789abcdef", "data.key"];
+        let names = [".data.key.0123456789abcdef", "store.sqlite.restoring-wal", "data.key"];
         let paths = names.map(|name| parent.path().join(name));
         paths.iter().for_each(|path| fs::write(path, "secret").unwrap());
         let _dir = DataDir::take(parent.path()).unwrap();
@@ -297,11 +298,13 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let dir = DataDir::take(&parent.path().join("data")).unwrap();
         let wal_path = dir.path.join("store.sqlite-wal");
-        fs::write(&wal_path, "").unwrap();
+        let copy_path = dir.path.join("store.sqlite.bak");
+        [&wal_path, &copy_path].into_iter().for_each(|path| fs::write(path, "").unwrap());
         dir.give_to(USER).unwrap();
         for path in [&dir.path, &dir.path.join("lock"), &wal_path] {
             assert_eq!(owner(path), USER.user);
         }
+        assert_eq!(owner(&copy_path), 0, "that is root's own");
         // The next start, which finds it as it should be.
         dir.give_to(USER).unwrap();
     }
