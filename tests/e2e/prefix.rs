@@ -7,7 +7,7 @@ use std::{
 
 use tacit_tests::{
     Client, Gateway, Implementation, Lab, RawClient,
-    clock::wait_until,
+    clock::{wait_for, wait_until},
     lab::{GATEWAY_V6, TARGET_V4, TARGET_V6},
     raw_client::bind,
     transfer::{Direction, transfer},
@@ -25,15 +25,18 @@ fn lab() -> (Lab, UdpSocket) {
     let lab = Lab::new(1);
     lab.target_namespace.sh(&format!("ip -6 route add {PREFIX} via {GATEWAY_V6}"));
     let listener = bind(&lab.target_namespace, SocketAddr::from((TARGET_V6, PORT)));
-    listener.set_read_timeout(Some(PATIENCE)).unwrap();
+    listener.set_read_timeout(Some(SOON)).unwrap();
     (lab, listener)
 }
 
-/// Whom the listener sees when the client sends it something.
+/// Whom the listener sees when the client sends it something, once the links' own addresses are theirs (RFC 4862 section 5.4).
 fn seen(client: &mut RawClient, listener: &UdpSocket) -> SocketAddr {
     let packet = client.datagram(4_711, (TARGET_V6, PORT).into(), b"who am I?").packet();
-    client.send_packet(&packet);
-    listener.recv_from(&mut [0; 100]).expect("nothing came").1
+    let source = wait_for(PATIENCE, || {
+        client.send_packet(&packet);
+        listener.recv_from(&mut [0; 100]).ok()
+    });
+    source.expect("nothing came").1
 }
 
 #[test]
