@@ -35,7 +35,7 @@ pub(super) async fn answer(
     request: Request<Incoming>,
 ) -> Response {
     let mut response = match admit(peer, request).await {
-        Ok(request) => ask(site, router, request).await,
+        Ok(request) => ask(router, request).await,
         Err(failure) => failure.show(site),
     };
     if let Some(failure) = carried(&mut response) {
@@ -67,15 +67,11 @@ async fn admit(peer: Peer, request: Request<Incoming>) -> Result<Request<Body>, 
     Ok(Request::from_parts(head, body.into()))
 }
 
-/// Has a page answer: among control's own tasks, because it uses the store as they do.
-async fn ask(site: &Site, router: Router, request: Request<Body>) -> Response {
-    // What is begun is carried on, whether or not somebody waits for it: a change must not be left half done.
-    let asked = site.pages.spawn(async move {
-        let service = hyper_util::service::TowerToHyperService::new(router);
-        hyper::service::Service::call(&service, request).await
-    });
-    match timeout(PAGE_PATIENCE, asked).await {
-        Ok(Ok(Ok(response))) => response,
+/// Has a page answer.
+async fn ask(router: Router, request: Request<Body>) -> Response {
+    let service = hyper_util::service::TowerToHyperService::new(router);
+    match timeout(PAGE_PATIENCE, hyper::service::Service::call(&service, request)).await {
+        Ok(Ok(response)) => response,
         _ => Failure::Fault.into_response(),
     }
 }

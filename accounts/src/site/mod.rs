@@ -69,8 +69,9 @@ pub struct Site {
     visits: Visits,
     places: Arc<Places>,
     errors: Arc<Errors>,
-    /// Where pages are answered. Connections may be served elsewhere, at a lower priority.
-    pages: Handle,
+    /// Where the store is used. Connections may be served elsewhere, at a lower priority, which must not hold what
+    /// control waits for.
+    control: Handle,
 }
 
 impl Site {
@@ -92,7 +93,7 @@ impl Site {
             visits: Visits::default(),
             places: Arc::default(),
             errors,
-            pages: Handle::current(),
+            control: Handle::current(),
         });
         tokio::spawn(forget_old(Arc::downgrade(&site)));
         site

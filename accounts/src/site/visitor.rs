@@ -38,7 +38,9 @@ impl Visitor {
     pub(super) async fn of(site: &Site, headers: &HeaderMap) -> Result<Option<Self>, Failure> {
         let Some(cookie) = cookie(headers) else { return Ok(None) };
         let Some(visit) = site.visits.find(&cookie, Instant::now()) else { return Ok(None) };
-        if site.store.epoch(visit.account).await? != Some(visit.epoch) {
+        let (store, account) = (site.store.clone(), visit.account);
+        let epoch = site.control.spawn(async move { store.epoch(account).await }).await;
+        if epoch.map_err(|_| Failure::Fault)?? != Some(visit.epoch) {
             site.visits.end(&cookie);
             return Ok(None);
         }

@@ -132,6 +132,18 @@ fn file_name(unit: &str) -> String {
     words.collect::<Vec<_>>().join("-")
 }
 
+/// The median, and the interval that has the true one with 95 % confidence, whatever the distribution (order statistics).
+pub(crate) fn median_and_interval(values: &[f64]) -> (f64, [f64; 2]) {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let at = |rank: f64| {
+        let last = sorted.len().saturating_sub(1) as f64;
+        sorted.get(rank.round().clamp(0.0, last) as usize).copied().unwrap_or(f64::NAN)
+    };
+    let (middle, half) = ((sorted.len() as f64 - 1.0) / 2.0, 0.98 * (sorted.len() as f64).sqrt());
+    (at(middle), [at(middle - half), at(middle + half)])
+}
+
 /// Three significant digits.
 fn number(value: f64) -> String {
     match value {

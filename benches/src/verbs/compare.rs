@@ -11,7 +11,7 @@ use crate::{
     loads::{
         client::LightClient,
         packets::{self, Shape},
-        tcp::{self, Way},
+        tcp::{self, Iperf, Way},
     },
     peers::peers,
     process::{LOAD_CPU, SERVER_CPU},
@@ -98,7 +98,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     bar.set_style(ProgressStyle::with_template(
         "{elapsed_precise} [{wide_bar}] {pos}/{len} {msg}",
     )?);
-    let place = if options.unpinned { "unpinned" } else { "server on one core, load on the other" };
+    let place = if options.unpinned { "unpinned" } else { "server on one core, clients on the other" };
     let mut report = Report::new(format!("{place}, medians of {rounds} rounds"));
     for round in 0..rounds {
         // Who comes first changes, or what drifts within a round would favour one.
@@ -133,14 +133,12 @@ fn measure(
 ) -> Result<()> {
     let lab = subject::lab();
     let running = subject.start(&lab, if options.unpinned { 2 } else { 1 })?;
-    let (client_cpu, confined) = if options.unpinned {
-        (None, String::new())
-    } else {
+    let load_cpu = (!options.unpinned).then_some(LOAD_CPU);
+    if !options.unpinned {
         running.processes.pin(SERVER_CPU);
-        (Some(LOAD_CPU), format!("taskset -c {LOAD_CPU}"))
-    };
-    let _server = tcp::Server::start(&lab.target_namespace)?;
-    let client = LightClient::up(&lab.clients[0], &running.tcp_client, client_cpu)?;
+    }
+    let client = LightClient::up(&lab.clients[0], &running.tcp_client, load_cpu)?;
+    let iperf = Iperf::start(&lab, client.namespace, load_cpu, None)?;
     tcp::idle_round_trips(client.namespace);
     let seconds = if options.quick { 2 } else { 5 };
     let cpu = || running.processes.cpu();
@@ -150,8 +148,7 @@ fn measure(
         let mut note = |unit: &str, value: f64| report.note(&label, name, unit, value);
         match *load {
             Load::Tcp(way, streams) => {
-                let done =
-                    tcp::transfer(client.namespace, way, streams, seconds, &confined, "", cpu)?;
+                let done = iperf.transfer(way, streams, seconds, "", cpu)?;
                 note("Gbit/s", done.gbit_per_second);
                 note("CPU s/GB", done.cpu_per_gb);
             }
@@ -163,7 +160,7 @@ fn measure(
             }
             Load::Idle | Load::Paced(_) => {
                 let times = match *load {
-                    Load::Paced(way) => tcp::loaded_round_trips(client.namespace, way, &confined),
+                    Load::Paced(way) => iperf.loaded_round_trips(way),
                     _ => tcp::idle_round_trips(client.namespace),
                 };
                 note("ms, median", times.median);

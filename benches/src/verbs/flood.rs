@@ -16,7 +16,7 @@ use crate::{
         client::LightClient,
         initiations::{Forgery, Initiations},
         packets::{self, Shape},
-        tcp::{self, Way},
+        tcp::{self, Iperf, Way},
     },
     process::{LOAD_CPU, SERVER_CPU},
     report::Report,
@@ -52,19 +52,18 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let lab = subject::lab();
     let running = Subject::tacit("tacit", program()).start(&lab, 1)?;
     running.processes.pin(SERVER_CPU);
-    let _server = tcp::Server::start(&lab.target_namespace)?;
     let client = LightClient::up(&lab.clients[0], &running.tcp_client, Some(LOAD_CPU))?;
+    let iperf = Iperf::start(&lab, client.namespace, Some(LOAD_CPU), None)?;
     tcp::idle_round_trips(client.namespace);
 
     let conditions =
-        format!("server on one core, load on the other, medians of {} rounds", options.rounds);
+        format!("server on one core, clients on the other, medians of {} rounds", options.rounds);
     let mut report = Report::new(conditions);
     let bar = ProgressBar::new((options.rounds * FLOODS.len()) as u64);
     for _ in 0..options.rounds {
         let mut alone = None;
         for (column, forgery) in FLOODS {
-            let lab =
-                Established { lab: &lab, running: &running, client: client.namespace, options };
+            let lab = Established { lab: &lab, running: &running, iperf: &iperf, options };
             let through = lab.measure(column, forgery, &mut report)?;
             let alone: &Through = alone.get_or_insert(through);
             through.note_ratios(alone, column, &mut report);
@@ -79,7 +78,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 struct Established<'a> {
     lab: &'a Lab,
     running: &'a Running<'a>,
-    client: &'a Namespace,
+    iperf: &'a Iperf<'a>,
     options: &'a Options,
 }
 
@@ -130,9 +129,8 @@ impl Established<'_> {
 
         let mut tcp = |load: &str, way| -> Result<f64> {
             let more = format!("-b {}M", self.options.mbit);
-            let confined = format!("taskset -c {LOAD_CPU}");
             let (transferred, arriving) = under(flood, &self.lab.gateway, || {
-                tcp::transfer(self.client, way, 4, SECONDS, &confined, &more, cpu)
+                self.iperf.transfer(way, 4, SECONDS, &more, cpu)
             })?;
             report.note(column, load, "Gbit/s", transferred.gbit_per_second);
             arriving.note(column, load, report);

@@ -11,10 +11,10 @@ use crate::{
     loads::{
         client::LightClient,
         packets::{self, Shape},
-        tcp::{self, Way},
+        tcp::{Iperf, Way},
     },
     process::{LOAD_CPU, SERVER_CPU},
-    report::Report,
+    report::{Report, median_and_interval},
     subject::{self, Running, Subject},
 };
 
@@ -76,7 +76,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     )?);
     let mut ratios: Vec<Ratios> = loads.iter().map(|_| Ratios::default()).collect();
     let conditions =
-        format!("server on one core, load on the other, {starts} starts of {pairs} pairs");
+        format!("server on one core, clients on the other, {starts} starts of {pairs} pairs");
     let mut report = Report::new(conditions);
     for start in 0..*starts {
         let labs = [subject::lab(), subject::lab()];
@@ -146,8 +146,8 @@ fn bear_in_turn(paths: &[Path<'_>; 2], load: Load, first: usize) -> Result<[Born
 struct Path<'lab> {
     lab: &'lab Lab,
     running: Running<'lab>,
-    client: LightClient<'lab>,
-    _server: tcp::Server,
+    iperf: Iperf<'lab>,
+    _client: LightClient<'lab>,
 }
 
 /// What a gateway did under a load.
@@ -172,18 +172,16 @@ impl<'lab> Path<'lab> {
         let running =
             subject.start(lab, 1).with_context(|| format!("starting {}", subject.label()))?;
         running.processes.pin(SERVER_CPU);
-        let server = tcp::Server::start(&lab.target_namespace)?;
         let client = LightClient::up(&lab.clients[0], &running.tcp_client, Some(LOAD_CPU))?;
-        Ok(Self { lab, running, client, _server: server })
+        let iperf = Iperf::start(lab, client.namespace, Some(LOAD_CPU), None)?;
+        Ok(Self { lab, running, _client: client, iperf })
     }
 
     fn bear(&self, load: Load) -> Result<Borne> {
         let cpu = || self.running.processes.cpu();
         let borne = match load {
             Load::Tcp(way, streams) => {
-                let confined = format!("taskset -c {LOAD_CPU}");
-                let client = self.client.namespace;
-                let done = tcp::transfer(client, way, streams, SECONDS, &confined, "", cpu)?;
+                let done = self.iperf.transfer(way, streams, SECONDS, "", cpu)?;
                 Borne { rate: done.gbit_per_second, cost: done.cpu_per_gb }
             }
             Load::Flood { inbound, shape } => {
@@ -223,16 +221,4 @@ impl Ratios {
             report.note("to", load, unit, to);
         }
     }
-}
-
-/// The median, and the interval that has the true one with 95 % confidence, whatever the distribution (order statistics).
-fn median_and_interval(values: &[f64]) -> (f64, [f64; 2]) {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let at = |rank: f64| {
-        let last = sorted.len().saturating_sub(1) as f64;
-        sorted.get(rank.round().clamp(0.0, last) as usize).copied().unwrap_or(f64::NAN)
-    };
-    let (middle, half) = ((sorted.len() as f64 - 1.0) / 2.0, 0.98 * (sorted.len() as f64).sqrt());
-    (at(middle), [at(middle - half), at(middle + half)])
 }

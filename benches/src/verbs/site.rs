@@ -1,6 +1,7 @@
 //! What the customer site answers in a second, and what is left of forwarding meanwhile.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -16,26 +17,26 @@ use tacit_tests::{Gateway, Lab, Visitor, gateway::program, lab::GATEWAY_V4};
 use crate::{
     loads::{
         client::LightClient,
-        tcp::{self, Way},
+        tcp::{self, Iperf, Way},
     },
     process::{LOAD_CPU, Processes, SERVER_CPU, pin_thread, set_niceness},
-    report::Report,
+    report::{Report, median_and_interval},
     subject,
 };
 
 /// How `site` measures.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
-    /// Rounds; the table shows medians
-    #[arg(long, default_value_t = 4)]
-    rounds: usize,
+    /// Pairs of each load with and without visitors; the table shows medians
+    #[arg(long, default_value_t = 20)]
+    pairs: usize,
     /// Another build of Tacit [default: target/release/tacit]
     #[arg(long, value_name = "PROGRAM")]
     tacit: Option<PathBuf>,
 }
 
-/// How long each load takes, in seconds.
-const SECONDS: u32 = 4;
+/// How long each load takes, in seconds. What is around drifts slowly, so short pairs see the same of it.
+const SECONDS: u32 = 2;
 const STREAMS: usize = 8;
 const PORT: u16 = 8443;
 
@@ -70,43 +71,53 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let ids = ["control", "forwarder", "starter"].map(id).into_iter().collect::<Option<_>>();
     let processes = Processes { namespace: &lab.gateway, ids: ids.context("no process")? };
     processes.pin(SERVER_CPU);
-    let _server = tcp::Server::start(&lab.target_namespace)?;
     let client = LightClient::up(&lab.clients[0], &config, Some(LOAD_CPU))?;
+    let iperf = Iperf::start(&lab, client.namespace, Some(LOAD_CPU), Some(LOAD_CPU))?;
     tcp::idle_round_trips(client.namespace);
 
-    let conditions =
-        format!("server on one core, load on the other, medians of {} rounds", options.rounds);
+    let conditions = format!("server on one core, load on the other, {} pairs", options.pairs);
     let mut report = Report::new(conditions);
     let site = Site { lab: &lab, certificate: gateway.data_dir().join("site.pem") };
-    let transfer = |way| {
-        let confined = format!("taskset -c {LOAD_CPU}");
-        let cpu = || processes.cpu();
-        tcp::transfer(client.namespace, way, STREAMS, SECONDS, &confined, "", cpu)
-    };
-    let bar = ProgressBar::new((options.rounds * VISITORS.len() * WAYS.len()) as u64);
-    for round in 0..options.rounds {
+    let control = Processes { namespace: &lab.gateway, ids: processes.ids[..1].to_vec() };
+    let transfer = |way| iperf.transfer(way, STREAMS, SECONDS, "", || control.cpu());
+    let mut left = BTreeMap::<_, Vec<f64>>::new();
+    let bar = ProgressBar::new((options.pairs * VISITORS.len() * WAYS.len()) as u64);
+    for pair in 0..options.pairs {
         for (column, visits) in VISITORS {
             site.note_alone(visits, column, &mut report)?;
             for (load, way) in WAYS {
                 // One right after the other, since the machine is not as fast at all times; and each first in turn.
                 let alone = || transfer(way);
                 let beside = || site.beside(visits, || transfer(way));
-                let (without, (with, answered)) = if round % 2 == 0 {
+                let (without, (with, answered)) = if pair % 2 == 0 {
                     (alone()?, beside()?)
                 } else {
                     let with = beside()?;
                     (alone()?, with)
                 };
-                let (without, with) = (without.gbit_per_second, with.gbit_per_second);
-                report.note(NOBODY, load, "Gbit/s", without);
-                report.note(column, load, "Gbit/s", with);
-                report.note(column, load, "% of no visitors", 100.0 * with / without);
+                for (column, transferred) in [(NOBODY, without), (column, with)] {
+                    report.note(column, load, "Gbit/s", transferred.gbit_per_second);
+                    report.note(
+                        column,
+                        load,
+                        "control's % of a core",
+                        100.0 * transferred.cpu_share(),
+                    );
+                }
+                let ratio = with.gbit_per_second / without.gbit_per_second;
+                left.entry((load, column)).or_default().push(100.0 * ratio);
                 answered.note(column, &format!("{load}: answers"), &mut report);
                 bar.inc(1);
             }
         }
     }
     bar.finish_and_clear();
+    for ((load, column), percentages) in left {
+        let (median, [from, to]) = median_and_interval(&percentages);
+        report.note(column, load, "% of no visitors", median);
+        report.note(column, load, "95 % from", from);
+        report.note(column, load, "to", to);
+    }
     report.write("site", "site")
 }
 

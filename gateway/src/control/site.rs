@@ -28,8 +28,8 @@ use crate::{config::Settings, log};
 /// Where the site is unless told otherwise; a gateway that finds it taken goes on without.
 const DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8443);
 
-/// On a core that packets keep busy, visitors get a tenth of it.
-const NICENESS: i32 = 10;
+/// The lowest priority: of a core that packets keep busy, visitors get a hundredth, and what packets leave.
+const NICENESS: i32 = 19;
 
 /// Connections that may wait to be taken.
 const BACKLOG: i32 = 1024;

@@ -14,8 +14,10 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::{FromRequestParts, State},
+    extract::{FromRequestParts, Request, State},
     http::request::Parts,
+    middleware::{Next, from_fn_with_state},
+    response::{IntoResponse as _, Response},
     routing::{get, post},
 };
 
@@ -27,10 +29,9 @@ use super::{
     words::Text,
 };
 
-/// All addresses of the site.
+/// All addresses of the site. What needs nothing of the store is answered by whoever serves the connection.
 pub(super) fn router(site: &Arc<Site>) -> Router {
-    Router::new()
-        .route("/", get(home::show))
+    let with_store = Router::new()
         .route("/register", get(register::show).post(register::send))
         .route("/confirm/{token}", get(register::ask).post(register::confirm))
         .route("/log-in", get(log_in::show).post(log_in::send))
@@ -49,11 +50,22 @@ pub(super) fn router(site: &Arc<Site>) -> Router {
         .route("/consents/withdraw", post(consents::withdraw))
         .route("/rules", get(rules::list))
         .route("/rules/{number}", get(rules::show))
+        .layer(from_fn_with_state(Arc::clone(site), among_control));
+    Router::new()
+        .route("/", get(home::show))
         .route("/contact", get(contact))
         .route("/assets/{name}", get(assets::show))
+        .merge(with_store)
         .fallback(async || Failure::NotFound)
         .method_not_allowed_fallback(async || Failure::Method)
         .with_state(Arc::clone(site))
+}
+
+/// Has a page answer among control's own tasks. What is begun is carried on, whether or not somebody waits for it: a
+/// change must not be left half done.
+async fn among_control(State(site): State<Arc<Site>>, request: Request, next: Next) -> Response {
+    let answered = site.control.spawn(next.run(request)).await;
+    answered.unwrap_or_else(|_| Failure::Fault.into_response())
 }
 
 /// What the last step did, as the address of the page that comes after it says. Whatever else stands there means nothing.
