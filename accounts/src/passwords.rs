@@ -1,6 +1,6 @@
 //! Customers' passwords: how strong one must be, and how it is turned into what the store keeps.
 
-use std::{fmt, hint::black_box, sync::Arc, thread};
+use std::{fmt, hint::black_box, sync::Arc, thread, time::Duration};
 
 use argon2::{
     Algorithm, Argon2, Params, PasswordHash, PasswordHasher as _, PasswordVerifier, Version,
@@ -8,7 +8,10 @@ use argon2::{
 };
 use rand_core::OsRng;
 use rustix::process::setpriority_process;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::{
+    sync::{Semaphore, oneshot},
+    time::timeout,
+};
 use zeroize::Zeroizing;
 use zxcvbn::feedback::{Suggestion, Warning};
 
@@ -20,14 +23,15 @@ const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
 
-/// Who hashes lets everybody else go first, whoever carries packets above all.
+/// Who hashes lets go first whoever carries packets, and control.
 const NICENESS: i32 = 15;
 
 /// How many passwords are hashed at once, whatever the number of processors: each takes 19 MiB meanwhile.
 const MOST_AT_ONCE: usize = 4;
 
-/// How many more may wait.
+/// How many more may wait, and for how long: less than a page may take, so that who waited in vain is told why.
 const MOST_WAITING: usize = 64;
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Why a password is not taken. Never contains it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -210,7 +214,8 @@ impl PasswordHasher {
     ) -> Result<T, PasswordError> {
         let queued = self.queue.try_acquire().map_err(|_| PasswordError::Busy)?;
         let places = Arc::clone(&self.places);
-        let place = places.acquire_owned().await.map_err(|_| PasswordError::Busy)?;
+        let place = timeout(PATIENCE, places.acquire_owned()).await;
+        let place = place.ok().and_then(Result::ok).ok_or(PasswordError::Busy)?;
         let (answer, done) = oneshot::channel();
         // Of its own, because it cannot get its place back.
         let thread = thread::Builder::new().name("password".to_owned()).spawn(move || {

@@ -71,6 +71,7 @@ impl Store {
         token: &Token,
         now: UnixSeconds,
     ) -> Result<AccountId, StoreError> {
+        self.check_link(token, now).await?;
         let mut write = self.write().await?;
         let taken = take(&mut write, &self.keys(), token, now).await?;
         let Taken {
@@ -136,12 +137,25 @@ impl Store {
         token: &Token,
         now: UnixSeconds,
     ) -> Result<[Letter; 2], StoreError> {
+        self.check_link(token, now).await?;
         let mut write = self.write().await?;
         let taken = take(&mut write, &self.keys(), token, now).await?;
         let account = taken.account.ok_or(StoreError::NoSuchLink)?;
         let letters = self.replace_email(&mut write, account, &taken.email, now).await?;
         write.commit().await?;
         Ok(letters)
+    }
+
+    /// Checks that there is such a link, without the turn of those who write: whoever makes links up must not take it.
+    async fn check_link(&self, token: &Token, now: UnixSeconds) -> Result<(), StoreError> {
+        let known: Option<i64> = sqlx::query_scalar(
+            "SELECT id FROM pending_addresses WHERE token_hash = $1 AND expires_at > $2",
+        )
+        .bind(token.hash())
+        .bind(time_column(now))
+        .fetch_optional(self.reader())
+        .await?;
+        known.map(drop).ok_or(StoreError::NoSuchLink)
     }
 
     /// Changes the account's address without a link, as its customer asked the staff for; queues and returns the letters

@@ -3,13 +3,15 @@
 use std::sync::LazyLock;
 
 use axum::{
-    extract::Path,
     http::header::{CACHE_CONTROL, CONTENT_TYPE},
     response::IntoResponse,
 };
 use sha2::{Digest, Sha256};
 
-use super::answer::{Answer, Failure};
+use super::{
+    answer::{Answer, Failure},
+    pages::InPath,
+};
 
 /// Name, type and content.
 const FILES: [(&str, &str, &str); 4] = [
@@ -27,7 +29,7 @@ pub(super) static VERSION: LazyLock<String> = LazyLock::new(|| {
 });
 
 /// Answers with a file.
-pub(super) async fn show(Path(name): Path<String>) -> Answer {
+pub(super) async fn show(InPath(name): InPath) -> Answer {
     let file = FILES.iter().find(|(known, ..)| *known == name);
     let (_, kind, content) = file.ok_or(Failure::NotFound)?;
     let kept = "public, max-age=31536000, immutable";

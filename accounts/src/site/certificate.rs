@@ -140,7 +140,9 @@ impl Certificates {
                     }
                 }
             }
-            known = these.source.stamp();
+            // A file that changed while it was read is read again; one's own changed because it was made.
+            known =
+                if let Source::Files { .. } = these.source { stamp } else { these.source.stamp() };
         }
     }
 }

@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Router,
     body::{Body, to_bytes},
-    http::{Method, Request, header::CONTENT_LENGTH},
+    http::{
+        Method, Request,
+        header::{ALLOW, CONTENT_LENGTH},
+    },
     response::{IntoResponse, Response},
 };
 use hyper::body::Incoming;
@@ -15,6 +18,7 @@ use super::{
     Site,
     answer::{Failure, carried},
     headers, origin,
+    places::Place,
     visitor::Peer,
 };
 
@@ -27,19 +31,27 @@ const BODY_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a page may take.
 const PAGE_PATIENCE: Duration = Duration::from_secs(30);
 
-/// Answers a request.
+/// Answers a request. Only while a page works at it, nobody else gets its place: whoever sends slowly has to leave first.
 pub(super) async fn answer(
     site: &Arc<Site>,
     router: Router,
     peer: Peer,
+    place: &Place,
     request: Request<Incoming>,
 ) -> Response {
     let mut response = match admit(peer, request).await {
-        Ok(request) => ask(router, request).await,
+        Ok(request) => {
+            place.set_busy(true);
+            let response = ask(router, request).await;
+            place.set_busy(false);
+            response
+        }
         Err(failure) => failure.show(site),
     };
     if let Some(failure) = carried(&mut response) {
+        let allowed = response.headers_mut().remove(ALLOW);
         response = failure.show(site);
+        response.headers_mut().extend(allowed.map(|methods| (ALLOW, methods)));
     }
     site.errors.count(response.status().as_u16());
     headers::complete(response.headers_mut());
@@ -48,11 +60,9 @@ pub(super) async fn answer(
 
 /// Takes in a request, all of it, if it is one that this site answers.
 async fn admit(peer: Peer, request: Request<Incoming>) -> Result<Request<Body>, Failure> {
-    match *request.method() {
-        Method::GET | Method::HEAD => {}
-        Method::POST if origin::is_own(request.headers()) => {}
-        Method::POST => return Err(Failure::Foreign),
-        _ => return Err(Failure::Method),
+    // No page takes any other method that changes something.
+    if request.method() == Method::POST && !origin::is_own(request.headers()) {
+        return Err(Failure::Foreign);
     }
     let (mut head, body) = request.into_parts();
     let length = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());

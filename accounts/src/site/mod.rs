@@ -69,8 +69,8 @@ pub struct Site {
     visits: Visits,
     places: Arc<Places>,
     errors: Arc<Errors>,
-    /// Where the store is used. Connections may be served elsewhere, at a lower priority, which must not hold what
-    /// control waits for.
+    /// Where the store and the visits are used. Connections may be served elsewhere, at a lower priority: who can be kept
+    /// waiting there must not hold what control waits for.
     control: Handle,
 }
 
@@ -95,18 +95,16 @@ impl Site {
             errors,
             control: Handle::current(),
         });
-        tokio::spawn(forget_old(Arc::downgrade(&site)));
+        tokio::spawn(forget_visits(Arc::downgrade(&site)));
         site
     }
 }
 
-/// Forgets visits that are over and networks that nobody is connected from, until the site is gone.
-async fn forget_old(site: Weak<Site>) {
+/// Forgets visits that are over, until the site is gone.
+async fn forget_visits(site: Weak<Site>) {
     loop {
         sleep(FORGETTING_INTERVAL).await;
         let Some(site) = site.upgrade() else { return };
-        let now = Instant::now();
-        site.visits.forget_old(now);
-        site.places.forget_old(now);
+        site.visits.forget_old(Instant::now());
     }
 }

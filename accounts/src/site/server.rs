@@ -8,11 +8,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tacit_messages::clock::Instant;
 use tokio::{
     net::{TcpListener, TcpStream},
-    time::{sleep, timeout},
+    time::{interval, sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{Certificates, Site, gate, pages, places::Place, visitor::Peer};
+use super::{Certificates, FORGETTING_INTERVAL, Site, gate, pages, places::Place, visitor::Peer};
 
 /// How long a TLS handshake may take.
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(5);
@@ -42,8 +42,16 @@ pub async fn serve(
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
     let router = pages::router(&site);
+    let mut forgetting = interval(FORGETTING_INTERVAL);
     loop {
-        let Ok((stream, from)) = listener.accept().await else {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = forgetting.tick() => {
+                site.places.forget_old(Instant::now());
+                continue;
+            }
+        };
+        let Ok((stream, from)) = accepted else {
             sleep(PAUSE).await;
             continue;
         };
@@ -74,12 +82,7 @@ async fn talk(
     let Ok(Ok(stream)) = timeout(HANDSHAKE_PATIENCE, acceptor.accept(stream)).await else { return };
     let service = service_fn(|request| {
         let (site, router, place) = (Arc::clone(&site), router.clone(), Arc::clone(&place));
-        async move {
-            place.set_busy(true);
-            let response = gate::answer(&site, router, peer, request).await;
-            place.set_busy(false);
-            Ok::<_, Infallible>(response)
-        }
+        async move { Ok::<_, Infallible>(gate::answer(&site, router, peer, &place, request).await) }
     });
     let _ = http1::Builder::new()
         .timer(TokioTimer::new())

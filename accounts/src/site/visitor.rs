@@ -35,12 +35,16 @@ pub(super) struct Visitor {
 
 impl Visitor {
     /// Who sent a request with these headers, if they are logged in.
-    pub(super) async fn of(site: &Site, headers: &HeaderMap) -> Result<Option<Self>, Failure> {
+    pub(super) async fn of(site: &Arc<Site>, headers: &HeaderMap) -> Result<Option<Self>, Failure> {
         let Some(cookie) = cookie(headers) else { return Ok(None) };
+        let finding = Self::with(Arc::clone(site), cookie);
+        site.control.spawn(finding).await.map_err(|_| Failure::Fault)?
+    }
+
+    /// Who has a cookie.
+    async fn with(site: Arc<Site>, cookie: Token) -> Result<Option<Self>, Failure> {
         let Some(visit) = site.visits.find(&cookie, Instant::now()) else { return Ok(None) };
-        let (store, account) = (site.store.clone(), visit.account);
-        let epoch = site.control.spawn(async move { store.epoch(account).await }).await;
-        if epoch.map_err(|_| Failure::Fault)?? != Some(visit.epoch) {
+        if site.store.epoch(visit.account).await? != Some(visit.epoch) {
             site.visits.end(&cookie);
             return Ok(None);
         }

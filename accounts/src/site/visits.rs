@@ -33,6 +33,7 @@ impl Visits {
     /// Begins a visit and returns what its cookie carries.
     pub(super) fn begin(&self, visit: Visit, now: Instant) -> Token {
         let cookie = Token::generate();
+        let key = key(&cookie);
         let mut all = self.all.lock();
         let of_account = |entry: &Entry| entry.visit.account == visit.account;
         if all.values().filter(|entry| of_account(entry)).count() >= MOST_OF_AN_ACCOUNT {
@@ -41,21 +42,23 @@ impl Visits {
         if all.len() >= MOST {
             remove_oldest(&mut all, |_| true);
         }
-        all.insert(key(&cookie), Entry { visit, seen: now });
+        all.insert(key, Entry { visit, seen: now });
         cookie
     }
 
     /// The visit of a cookie, which goes on.
     pub(super) fn find(&self, cookie: &Token, now: Instant) -> Option<Visit> {
+        let key = key(cookie);
         let mut all = self.all.lock();
-        let entry = all.get_mut(&key(cookie)).filter(|entry| now.since(entry.seen) < IDLE)?;
+        let entry = all.get_mut(&key).filter(|entry| now.since(entry.seen) < IDLE)?;
         entry.seen = now;
         Some(entry.visit)
     }
 
     /// Ends the visit of a cookie.
     pub(super) fn end(&self, cookie: &Token) {
-        self.all.lock().remove(&key(cookie));
+        let key = key(cookie);
+        self.all.lock().remove(&key);
     }
 
     /// Forgets visits that are over.

@@ -140,6 +140,14 @@ impl Fixture {
         self._dir.connect().await
     }
 
+    /// What keeps everybody else from writing to `pending_addresses`, and nobody from reading it.
+    pub(crate) fn others_cannot_write(&self) -> &'static str {
+        match self._dir {
+            Place::Directory(_) => "BEGIN IMMEDIATE",
+            Place::Server(..) => "BEGIN; LOCK TABLE pending_addresses IN SHARE MODE",
+        }
+    }
+
     /// Waits until a server has ended what somebody had begun who is dead: it goes on with the last statement before it
     /// finds out. SQLite has no server.
     pub(crate) async fn end_of_what_the_dead_began(&self) {

@@ -98,7 +98,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     bar.set_style(ProgressStyle::with_template(
         "{elapsed_precise} [{wide_bar}] {pos}/{len} {msg}",
     )?);
-    let place = if options.unpinned { "unpinned" } else { "server on one core, clients on the other" };
+    let place =
+        if options.unpinned { "unpinned" } else { "server on one core, clients on the other" };
     let mut report = Report::new(format!("{place}, medians of {rounds} rounds"));
     for round in 0..rounds {
         // Who comes first changes, or what drifts within a round would favour one.

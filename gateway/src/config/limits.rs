@@ -165,6 +165,13 @@ impl Settings {
             self.site != Some(SiteAddresses::Off) || list(&self.site_redirect).is_empty();
         demand(leads_somewhere, &["site-redirect"], || {
             "`site-redirect` leads to the site, but `site` is off; remove one of the two".into()
+        })?;
+        let is_anywhere = list(&self.site).first().is_some_and(|first| first.ip().is_unspecified());
+        let leads_nowhere =
+            is_anywhere && self.site_url.is_none() && !list(&self.site_redirect).is_empty();
+        demand(!leads_nowhere, &["site-redirect"], || {
+            "`site-redirect` leads to the site, but `site` names no address of it; set `site-url`"
+                .into()
         })
     }
 

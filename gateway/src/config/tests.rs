@@ -102,7 +102,8 @@ fn refusals_are_one_line() {
         "metrics = \"0.0.0.0:8443\"\nsite = \"127.0.0.1:8443\"",
         "metrics = \"[::]:8443\"\nsite = \"0.0.0.0:8443\"",
         "site = \"0.0.0.0:443,127.0.0.1:443\"",
-        "site-redirect = \"[::1]:443\"\nsite = \"[::]:443\"",
+        "site-redirect = \"[::1]:443\"\nsite = \"[::]:443\"\nsite-url = \"https://example.org\"",
+        "site-redirect = \"0.0.0.0:80\"\nsite = \"0.0.0.0:443\"",
         "mtu = 100",
         "listen = [\"0.0.0.0:1\", \"127.0.0.1:2\"]",
         "interface = \"averyveryverylongname\"",
@@ -123,7 +124,7 @@ fn refusals_are_one_line() {
 #[test]
 fn addresses_that_can_be_together_are_not_refused() {
     for good in [
-        "site = \"0.0.0.0:443,[::]:443\"\nsite-redirect = \"0.0.0.0:80,[::]:80\"",
+        "site = \"0.0.0.0:443,[::]:443\"\nsite-redirect = \"0.0.0.0:80,[::]:80\"\nsite-url = \"https://example.org\"",
         "site = \"127.0.0.1:443,192.0.2.1:443\"\nmetrics = \"192.0.2.2:443\"",
         "site = \"0.0.0.0:443\"\nmetrics = \"[::1]:443\"",
         "site = \"off\"\nsite-redirect = \"off\"",

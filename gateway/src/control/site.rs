@@ -220,8 +220,7 @@ pub(super) fn start(
     let (store, door) = (gateway.store.clone(), Arc::clone(&gateway.door));
     let errors = Arc::clone(&gateway.site_errors);
     let site = Site::new(store, door, Arc::clone(&around), facts, errors);
-    tokio::spawn(Certificates::watch(Arc::downgrade(&certificates), around));
-    let serving = Serving { site, certificates, address, listeners };
+    let serving = Serving { site, certificates, around, address, listeners };
     let thread = thread::Builder::new().name("site".to_owned()).spawn(|| serving.run());
     if let Err(error) = thread {
         log::site_off(&error);
@@ -232,6 +231,7 @@ pub(super) fn start(
 struct Serving {
     site: Arc<Site>,
     certificates: Arc<Certificates>,
+    around: Arc<dyn Surroundings>,
     address: HeaderValue,
     listeners: Listeners,
 }
@@ -249,8 +249,9 @@ impl Serving {
     }
 
     async fn serve(self) {
-        let Self { site, certificates, address, listeners } = self;
+        let Self { site, certificates, around, address, listeners } = self;
         let mut all = JoinSet::new();
+        all.spawn(Certificates::watch(Arc::downgrade(&certificates), around));
         for listener in listeners.redirect {
             let (site, address) = (Arc::clone(&site), address.clone());
             all.spawn(report(site::redirect(site, listener, address)));

@@ -289,6 +289,23 @@ fn requests_that_no_page_takes_are_refused() {
 }
 
 #[test]
+fn address_that_is_no_text_is_no_page_and_another_method_is_told_which_there_are() {
+    let lab = Lab::new(0);
+    let gateway = Gateway::start(&lab);
+    let mut ann = visitor(&lab, &gateway);
+    for path in ["/assets/%ff", "/rules/%ff", "/%ff"] {
+        let answer = ann.get(path);
+        assert_eq!(answer.status, 404, "{path}");
+        assert!(answer.body.contains("There is no such page"), "{path}: {}", answer.body);
+    }
+    for (path, methods) in [("/", "GET,HEAD"), ("/log-in", "GET,HEAD,POST"), ("/log-out", "POST")] {
+        let request = format!("DELETE {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let answer = ann.say(request.as_bytes()).unwrap();
+        assert_eq!((answer.status, answer.header("allow")), (405, Some(methods)), "{path}");
+    }
+}
+
+#[test]
 fn guessing_and_mass_registration_are_slowed_down() {
     let lab = Lab::new(0);
     let (gateway, _server) = start(&lab, &[]);

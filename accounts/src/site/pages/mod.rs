@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::{FromRequestParts, Request, State},
+    extract::{FromRequestParts, Path, Request, State},
     http::request::Parts,
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse as _, Response},
@@ -32,9 +32,9 @@ use super::{
 /// All addresses of the site. What needs nothing of the store is answered by whoever serves the connection.
 pub(super) fn router(site: &Arc<Site>) -> Router {
     let with_store = Router::new()
-        .route("/register", get(register::show).post(register::send))
-        .route("/confirm/{token}", get(register::ask).post(register::confirm))
-        .route("/log-in", get(log_in::show).post(log_in::send))
+        .route("/register", post(register::send))
+        .route("/confirm/{token}", post(register::confirm))
+        .route("/log-in", post(log_in::send))
         .route("/log-out", post(log_in::leave))
         .route("/account", get(account::show))
         .route("/account/code", post(account::redeem))
@@ -54,6 +54,9 @@ pub(super) fn router(site: &Arc<Site>) -> Router {
     Router::new()
         .route("/", get(home::show))
         .route("/contact", get(contact))
+        .route("/register", get(register::show))
+        .route("/confirm/{token}", get(register::ask))
+        .route("/log-in", get(log_in::show))
         .route("/assets/{name}", get(assets::show))
         .merge(with_store)
         .fallback(async || Failure::NotFound)
@@ -77,6 +80,18 @@ impl FromRequestParts<Arc<Site>> for Done {
     async fn from_request_parts(parts: &mut Parts, site: &Arc<Site>) -> Result<Self, Failure> {
         let query = parts.uri.query().unwrap_or_default();
         Ok(Self(query.strip_prefix("done=").and_then(|step| site.words.done(step))))
+    }
+}
+
+/// The variable part of an address. What is no text names nothing.
+pub(super) struct InPath(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for InPath {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let path = Path::from_request_parts(parts, state).await;
+        path.map(|Path(part)| Self(part)).map_err(|_| Failure::NotFound)
     }
 }
 

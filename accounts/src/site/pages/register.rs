@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use tacit_messages::UnixSeconds;
 
+use super::InPath;
 use crate::{
     Confirmation, EmailAddress, Password, StoreError, Token,
     site::{
@@ -117,7 +118,7 @@ pub(super) async fn ask(State(site): State<Arc<Site>>) -> Answer {
     page(&Confirm { frame: Frame::new(&site, None), state: Progress::Asked })
 }
 
-pub(super) async fn confirm(State(site): State<Arc<Site>>, Path(token): Path<String>) -> Answer {
+pub(super) async fn confirm(State(site): State<Arc<Site>>, InPath(token): InPath) -> Answer {
     let state = follow(&site, &Token::from(token.as_str())).await?;
     let confirmed = Confirm { frame: Frame::new(&site, None), state };
     if state == Progress::NoSuchLink { refused(&confirmed) } else { page(&confirmed) }

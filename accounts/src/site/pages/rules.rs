@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use tacit_messages::UnixSeconds;
 
-use super::rules_text::{Block, blocks};
+use super::{
+    InPath,
+    rules_text::{Block, blocks},
+};
 use crate::{
     rules::{Calendar, Change, Date, Rules, RulesVersion, compare},
     site::{
@@ -75,7 +78,7 @@ pub(super) async fn list(State(site): State<Arc<Site>>, Anybody(visitor): Anybod
 pub(super) async fn show(
     State(site): State<Arc<Site>>,
     Anybody(visitor): Anybody,
-    Path(number): Path<String>,
+    InPath(number): InPath,
 ) -> Answer {
     let (calendar, now) = (site.store.rules_calendar().await?, UnixSeconds::now());
     let number = match number.as_str() {

@@ -1,3 +1,6 @@
+use std::time::Duration;
+
+use sqlx::Executor;
 use tacit_accounts::{AccountSelector, Confirmation, Door, DoorError, Letter, StoreError, Token};
 
 use super::{PASSWORD, from, password, token};
@@ -90,4 +93,19 @@ async fn registration_tells_nobody_who_is_a_customer() {
         store.confirm_registration(&Token::from("x"), NOW).await,
         Err(StoreError::NoSuchLink)
     ));
+}
+
+#[tokio::test]
+async fn link_that_was_made_up_keeps_nobody_waiting_who_writes() {
+    let fixture = Fixture::new().await;
+    let mut writer = fixture.database().await;
+    writer.execute(sqlx::raw_sql(fixture.others_cannot_write())).await.unwrap();
+    let (store, token) = (&fixture.store, Token::from("made up"));
+    let both = async {
+        let registered = store.confirm_registration(&token, NOW).await.map(drop);
+        [registered, store.confirm_email_change(&token, NOW).await.map(drop)]
+    };
+    let answers = tokio::time::timeout(Duration::from_secs(2), both).await;
+    let answers = answers.expect("it waits for a turn to write");
+    assert!(answers.iter().all(|answer| matches!(answer, Err(StoreError::NoSuchLink))));
 }
