@@ -65,13 +65,14 @@ fn whoever_sends_slowly_keeps_nobody_out() {
         let attacker = Visitor::at(site, &lab.clients[0], &certificate).coming_from(network.into());
         let mut connection = attacker.connect_tls().ok()?;
         connection.write_all(request.as_bytes()).ok()?;
-        // Now the body is waited for.
-        let mut continued = [0; "HTTP/1.1 100 Continue\r\n\r\n".len()];
-        connection.read_exact(&mut continued).ok()?;
         Some(connection)
     };
-    let held: Vec<_> = (0..256).filter_map(hold).collect();
+    let mut held: Vec<_> = (0..256).filter_map(hold).collect();
     assert_eq!(held.len(), 256);
+    for connection in &mut held {
+        let mut continued = [0; "HTTP/1.1 100 Continue\r\n\r\n".len()];
+        connection.read_exact(&mut continued).expect("that the body is waited for");
+    }
     let ann = || Visitor::at("127.0.0.1:8443".parse().unwrap(), &lab.gateway, &certificate);
     for _ in 0..20 {
         assert_eq!(ann().get("/").status, 200);
