@@ -22,18 +22,18 @@ pub(crate) enum Part {
 }
 
 /// Length of `struct nlmsghdr`, in bytes.
-const HEADER_LEN: usize = 16;
+pub(crate) const HEADER_LEN: usize = 16;
 /// Longer than any datagram that the kernel answers a list with.
-const ANSWER_LEN: usize = 1 << 16;
+pub(crate) const ANSWER_LEN: usize = 1 << 16;
 /// How often a list is asked for again that changed while it was read.
 const ATTEMPTS: usize = 10;
 
 /// Flags and messages of netlink (`linux/netlink.h`).
-const REQUEST: u16 = 1;
-const DUMP: u16 = 0x300;
+pub(crate) const REQUEST: u16 = 1;
+pub(crate) const DUMP: u16 = 0x300;
 const DUMP_INTERRUPTED: u16 = 0x10;
-const ERROR: u16 = 2;
-const DONE: u16 = 3;
+pub(crate) const ERROR: u16 = 2;
+pub(crate) const DONE: u16 = 3;
 
 /// Asks for the list of `kind`, narrowed by `request` (the family's header and attributes), and returns what follows
 /// the header of each of its messages. The calling thread's network namespace answers.
@@ -56,7 +56,8 @@ fn list_once(part: Part, kind: u16, request: &[u8]) -> rustix::io::Result<Vec<Ve
     read(socket)
 }
 
-fn open(part: Part) -> rustix::io::Result<OwnedFd> {
+/// A socket that talks with a part of the kernel.
+pub(crate) fn open(part: Part) -> rustix::io::Result<OwnedFd> {
     let protocol = match part {
         // NETLINK_ROUTE is 0, which stands for none.
         Part::Route => None,
@@ -100,14 +101,15 @@ fn read(socket: impl AsFd) -> rustix::io::Result<Vec<Vec<u8>>> {
 
 /// A message of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Message<'a> {
-    kind: u16,
+pub(crate) struct Message<'a> {
+    pub(crate) kind: u16,
     flags: u16,
     /// What follows its header.
-    rest: &'a [u8],
+    pub(crate) rest: &'a [u8],
 }
 
-fn messages(datagram: &[u8]) -> impl Iterator<Item = Message<'_>> {
+/// The messages of a datagram, where they stand.
+pub(crate) fn messages(datagram: &[u8]) -> impl Iterator<Item = Message<'_>> {
     let mut left = datagram;
     std::iter::from_fn(move || {
         let len = u32::from_ne_bytes(*left.first_chunk()?) as usize;
@@ -126,7 +128,11 @@ pub(crate) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
 
 /// An attribute with a text in it, as requests have them.
 pub(crate) fn text_attribute(number: u16, text: &str) -> Vec<u8> {
-    let payload = [text.as_bytes(), b"\0"].concat();
+    attribute(number, &[text.as_bytes(), b"\0"].concat())
+}
+
+/// An attribute, as requests have them.
+pub(crate) fn attribute(number: u16, payload: &[u8]) -> Vec<u8> {
     let mut attribute = ((4 + payload.len()) as u16).to_ne_bytes().to_vec();
     attribute.extend(number.to_ne_bytes());
     attribute.extend(payload);
@@ -159,5 +165,7 @@ mod tests {
         assert_eq!(read(&[&whole[..], &whole[..]].concat()), 2);
         assert_eq!(read(&[&whole[..], &whole[..whole.len() - 1]].concat()), 1);
         assert_eq!(messages(&[0; 40]).count(), 0, "messages without their own header");
+        assert_eq!(messages(&[1, 2, 3]).count(), 0);
+        assert_eq!(messages(&[8, 0, 0, 0, 0, 1, 0, 0]).count(), 0);
     }
 }

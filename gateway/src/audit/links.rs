@@ -280,14 +280,7 @@ fn actions(kind: &str, options: &[u8]) -> Option<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn nested(kind: u16, payload: &[u8]) -> Vec<u8> {
-        let mut bytes = ((payload.len() + 4) as u16).to_ne_bytes().to_vec();
-        bytes.extend(kind.to_ne_bytes());
-        bytes.extend(payload);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-        bytes
-    }
+    use crate::netlink::attribute as nested;
 
     #[test]
     fn interface_is_read_with_its_xdp_program() {

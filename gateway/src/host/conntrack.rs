@@ -8,21 +8,18 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use rustix::{
-    fd::{AsFd, OwnedFd},
+    fd::AsFd,
     io::Errno,
-    net::{
-        AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send,
-        socket_with,
-    },
+    net::{RecvFlags, SendFlags, recv, send},
 };
 use tokio::task::spawn_blocking;
 use zeroize::Zeroizing;
 
-/// Length of `struct nlmsghdr` and of `struct nfgenmsg` after it, in bytes.
-const HEADER_LEN: usize = 16;
-const HEADERS_LEN: usize = HEADER_LEN + 4;
-/// Longer than any datagram that the kernel answers a dump with.
-const ANSWER_LEN: usize = 1 << 16;
+use crate::netlink::{ANSWER_LEN, DONE, DUMP, ERROR, HEADER_LEN, Part, REQUEST, messages, open};
+
+/// Length of `struct nfgenmsg`, in bytes, and of `struct nlmsghdr` before it with it.
+const FAMILY_LEN: usize = 4;
+const HEADERS_LEN: usize = HEADER_LEN + FAMILY_LEN;
 /// Longer than a tuple, a zone and an id.
 const REQUEST_LEN: usize = 512;
 
@@ -30,11 +27,6 @@ const REQUEST_LEN: usize = 512;
 const NEW: u16 = 0x100;
 const GET: u16 = 0x101;
 const DELETE: u16 = 0x102;
-/// Flags and messages of netlink (`linux/netlink.h`).
-const REQUEST: u16 = 1;
-const DUMP: u16 = 0x300;
-const ERROR: u16 = 2;
-const DONE: u16 = 3;
 /// Attributes of an entry.
 const TUPLE_ORIG: u16 = 1;
 const ID: u16 = 12;
@@ -86,15 +78,19 @@ fn is_passing(done: rustix::io::Result<()>) -> bool {
 
 /// Reads all entries of a family, and deletes those with one of our addresses.
 fn delete(family: u8, ours: &impl Fn(&[u8]) -> bool) -> rustix::io::Result<()> {
-    let (reader, deleter) = (open()?, open()?);
+    let (reader, deleter) = (open(Part::Netfilter)?, open(Part::Netfilter)?);
     send(&reader, &headers(HEADERS_LEN, GET, REQUEST | DUMP, family), SendFlags::empty())?;
     let mut answer = Zeroizing::new([0; ANSWER_LEN]);
     loop {
         let (len, _) = recv(&reader, &mut answer[..], RecvFlags::empty())?;
-        for (kind, message) in messages(&answer[..len]) {
-            match kind {
-                NEW if is_ours(message, ours) => request_deletion(&deleter, family, message)?,
-                NEW => {}
+        for message in messages(&answer[..len]) {
+            match message.kind {
+                NEW => {
+                    let entry = message.rest.get(FAMILY_LEN..).unwrap_or_default();
+                    if is_ours(entry, ours) {
+                        request_deletion(&deleter, family, entry)?;
+                    }
+                }
                 DONE => return Ok(()),
                 ERROR => return Err(Errno::IO),
                 _ => {}
@@ -103,17 +99,12 @@ fn delete(family: u8, ours: &impl Fn(&[u8]) -> bool) -> rustix::io::Result<()> {
     }
 }
 
-fn open() -> rustix::io::Result<OwnedFd> {
-    let flags = SocketFlags::CLOEXEC;
-    socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, Some(netlink::NETFILTER))
-}
-
-/// Asks for the deletion of the entry in `message`; the kernel answers only if there is none.
-fn request_deletion(socket: impl AsFd, family: u8, message: &[u8]) -> rustix::io::Result<()> {
+/// Asks for the deletion of an entry; the kernel answers only if there is none.
+fn request_deletion(socket: impl AsFd, family: u8, entry: &[u8]) -> rustix::io::Result<()> {
     let mut request = Zeroizing::new([0; REQUEST_LEN]);
     let mut len = HEADERS_LEN;
     for attribute in
-        attributes(message).filter(|found| [TUPLE_ORIG, ID, ZONE].contains(&found.number))
+        attributes(entry).filter(|found| [TUPLE_ORIG, ID, ZONE].contains(&found.number))
     {
         let Some(place) = request.get_mut(len..len + attribute.whole.len()) else {
             return Err(Errno::MSGSIZE);
@@ -133,18 +124,6 @@ fn headers(len: usize, kind: u16, flags: u16, family: u8) -> [u8; HEADERS_LEN] {
     headers[6..8].copy_from_slice(&flags.to_ne_bytes());
     headers[HEADER_LEN] = family;
     headers
-}
-
-/// The messages of a datagram: their kinds and what follows both headers.
-fn messages(datagram: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    let mut rest = datagram;
-    std::iter::from_fn(move || {
-        let len = u32::from_ne_bytes(*rest.first_chunk()?) as usize;
-        let kind = u16::from_ne_bytes(*rest.get(4..)?.first_chunk()?);
-        let message = rest.get(..len).filter(|_| len >= HEADER_LEN)?;
-        rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
-        Some((kind, message.get(HEADERS_LEN..).unwrap_or_default()))
-    })
 }
 
 /// An attribute of a message.
@@ -170,9 +149,9 @@ fn find(bytes: &[u8], number: u16) -> Option<&[u8]> {
     attributes(bytes).find(|attribute| attribute.number == number).map(|found| found.value)
 }
 
-/// Whether the connection began at one of our addresses, or went to one.
-fn is_ours(message: &[u8], ours: &impl Fn(&[u8]) -> bool) -> bool {
-    let addresses = find(message, TUPLE_ORIG).and_then(|tuple| find(tuple, TUPLE_IP));
+/// Whether the connection of an entry began at one of our addresses, or went to one.
+fn is_ours(entry: &[u8], ours: &impl Fn(&[u8]) -> bool) -> bool {
+    let addresses = find(entry, TUPLE_ORIG).and_then(|tuple| find(tuple, TUPLE_IP));
     let ends = attributes(addresses.unwrap_or_default())
         .filter(|attribute| IP_ADDRESSES.contains(&attribute.number));
     ends.map(|end| end.value).any(ours)
@@ -214,9 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_messages_end_the_reading() {
-        assert_eq!(messages(&[1, 2, 3]).count(), 0);
-        assert_eq!(messages(&[8, 0, 0, 0, 0, 1, 0, 0]).count(), 0);
+    fn broken_attributes_end_the_reading() {
         assert_eq!(attributes(&[3, 0, 1, 0]).count(), 0);
         assert_eq!(attributes(&[9, 0, 1, 0, 0]).count(), 0);
     }
