@@ -126,6 +126,10 @@ fn open_file(
     let path_of = |number| format!("/proc/{}/fd/{number}", control.pid);
     let path = path_of(*number);
     let file = fs::metadata(&path).ok()?;
+    if fs::read_link(&path).ok()?.to_string_lossy() != target.as_str() {
+        // Closed since it was listed: the number is another file's now.
+        return None;
+    }
     let identity = identity(&file);
     let streams = (0..=2).filter_map(|stream| fs::metadata(path_of(stream)).ok());
     let is_stream = || streams.map(|stream| self::identity(&stream)).any(|own| own == identity);
