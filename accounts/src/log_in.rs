@@ -13,7 +13,7 @@ use tokio::time::interval;
 
 use crate::{
     AccountId, Cancelled, Confirmation, EmailAddress, HashedPassword, Letter, Password,
-    PasswordError, PasswordHasher, Store, StoreError, throttle::Throttle,
+    PasswordError, PasswordHasher, Store, StoreError, TunnelPool, throttle::Throttle,
 };
 
 /// Tries until one has to wait: of an account, and of a network.
@@ -97,7 +97,9 @@ impl Door {
         from: IpAddr,
     ) -> Result<Letter, DoorError> {
         let now = Instant::now();
-        self.registering_networks.take(network(from), now).map_err(DoorError::TooOften)?;
+        self.registering_networks
+            .take(network(from, store.tunnel_pool), now)
+            .map_err(DoorError::TooOften)?;
         self.registered_addresses.take(person(email), now).map_err(DoorError::TooOften)?;
         password.check_strength(&[email.expose()])?;
         let hashed = self.hasher.hash(password).await?;
@@ -116,7 +118,8 @@ impl Door {
         password: &Password,
         from: IpAddr,
     ) -> Result<Visit, DoorError> {
-        let (person, network, now) = (person(email), network(from), Instant::now());
+        let (person, network, now) =
+            (person(email), network(from, store.tunnel_pool), Instant::now());
         // Counted before it is checked: many at once are many tries.
         self.networks.take(network, now).map_err(DoorError::TooOften)?;
         self.accounts.take(&person, now).map_err(DoorError::TooOften)?;
@@ -224,9 +227,11 @@ fn person(email: &EmailAddress) -> (&'static str, String) {
     ("address", email.expose().to_lowercase())
 }
 
-/// What one customer of a provider may have: a /24 of IPv4, a /56 of IPv6.
-pub(crate) fn network(from: IpAddr) -> (&'static str, u128) {
+/// What one customer of a provider may have: a /24 of IPv4, a /56 of IPv6; inside the tunnel, an address.
+pub(crate) fn network(from: IpAddr, tunnel: TunnelPool) -> (&'static str, u128) {
     match from.to_canonical() {
+        IpAddr::V4(v4) if tunnel.v4().contains(&v4) => ("tunnel's IPv4", u32::from(v4).into()),
+        IpAddr::V6(v6) if tunnel.v6().contains(&v6) => ("tunnel's IPv6", v6.into()),
         IpAddr::V4(v4) => ("IPv4", u128::from(u32::from(v4) >> 8)),
         IpAddr::V6(v6) => ("IPv6", u128::from(v6) >> 72),
     }
@@ -238,11 +243,17 @@ mod tests {
 
     #[test]
     fn neighbours_are_one_network() {
-        let network = |text: &str| network(text.parse().unwrap());
+        let tunnel = ["10.66.0.0/16", "fd66:7ac1:7::/64"];
+        let tunnel = TunnelPool::new(tunnel[0].parse().unwrap(), tunnel[1].parse().unwrap());
+        let tunnel = tunnel.unwrap();
+        let network = |text: &str| network(text.parse().unwrap(), tunnel);
         assert_eq!(network("192.0.2.1"), network("192.0.2.254"));
         assert_eq!(network("192.0.2.1"), network("::ffff:192.0.2.9"));
         assert_ne!(network("192.0.2.1"), network("192.0.3.1"));
         assert_eq!(network("2001:db8:0:1::1"), network("2001:db8:0:ff::2"));
         assert_ne!(network("2001:db8:0:1::1"), network("2001:db8:0:100::1"));
+        // In the tunnel everybody has addresses of their own.
+        assert_ne!(network("10.66.0.2"), network("10.66.0.3"));
+        assert_ne!(network("fd66:7ac1:7::2"), network("fd66:7ac1:7::3"));
     }
 }

@@ -84,6 +84,7 @@ impl Site {
         facts: Facts,
         errors: Arc<Errors>,
     ) -> Arc<Self> {
+        let tunnel = store.tunnel_pool;
         let site = Arc::new(Self {
             store,
             door,
@@ -91,7 +92,7 @@ impl Site {
             facts,
             words: Words::first(),
             visits: Visits::default(),
-            places: Arc::default(),
+            places: Arc::new(Places::new(tunnel)),
             errors,
             control: Handle::current(),
         });

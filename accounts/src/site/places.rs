@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use tacit_messages::{bounds::Bucket, clock::Instant};
 use tokio::sync::Notify;
 
-use crate::log_in::network;
+use crate::{TunnelPool, log_in::network};
 
 /// Connections at once, of all and of one network.
 const CONNECTIONS: usize = 256;
@@ -29,8 +29,9 @@ const AT_ONCE: u32 = 200;
 const NETWORKS: usize = 10_000;
 
 /// The places for connections.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Places {
+    tunnel: TunnelPool,
     hashing: RandomState,
     taken: Mutex<Taken>,
 }
@@ -64,10 +65,15 @@ pub(super) struct Place {
 }
 
 impl Places {
+    /// Nobody is connected yet. Inside of `tunnel` each address is a network.
+    pub(super) fn new(tunnel: TunnelPool) -> Self {
+        Self { tunnel, hashing: RandomState::new(), taken: Mutex::default() }
+    }
+
     /// A place for a connection from `from`, if there is one. When all are taken, who does nothing has to leave: of the
     /// network with the most connections the oldest.
     pub(super) fn take(self: &Arc<Self>, from: IpAddr, now: Instant) -> Option<Place> {
-        let network = self.hashing.hash_one(network(from));
+        let network = self.hashing.hash_one(network(from, self.tunnel));
         let mut taken = self.taken.lock();
         taken.admit(network, now)?;
         taken.last += 1;
@@ -165,6 +171,11 @@ mod tests {
 
     use super::*;
 
+    fn places() -> Arc<Places> {
+        let (v4, v6) = ("10.255.0.0/16".parse().unwrap(), "fd66:7ac1:7::/64".parse().unwrap());
+        Arc::new(Places::new(TunnelPool::new(v4, v6).unwrap()))
+    }
+
     /// An address of the network with this number.
     fn address(network: u16) -> IpAddr {
         let [high, low] = network.to_be_bytes();
@@ -177,7 +188,7 @@ mod tests {
 
     #[test]
     fn network_has_a_share_and_gets_it_back() {
-        let (places, now) = (Arc::new(Places::default()), Instant::now());
+        let (places, now) = (places(), Instant::now());
         let take = || places.take(address(1), now);
         let held: Vec<_> = std::iter::from_fn(take).collect();
         assert_eq!(held.len(), CONNECTIONS_OF_A_NETWORK);
@@ -187,8 +198,19 @@ mod tests {
     }
 
     #[test]
+    fn device_in_the_tunnel_takes_no_share_of_others() {
+        let (places, now) = (places(), Instant::now());
+        let held =
+            ["fd66:7ac1:7::2", "fd66:7ac1:7::3", "10.255.0.2", "10.255.0.3"].map(|address| {
+                let take = || places.take(address.parse().unwrap(), now);
+                std::iter::from_fn(take).collect::<Vec<_>>()
+            });
+        assert!(held.iter().all(|held| held.len() == CONNECTIONS_OF_A_NETWORK));
+    }
+
+    #[test]
     fn who_does_nothing_leaves_when_all_places_are_taken() {
-        let (places, now) = (Arc::new(Places::default()), Instant::now());
+        let (places, now) = (places(), Instant::now());
         let networks = CONNECTIONS / CONNECTIONS_OF_A_NETWORK;
         let take = |n: usize| places.take(address(u16::try_from(n % networks).unwrap()), now);
         let held: Vec<_> = (0..CONNECTIONS).map(|n| take(n).unwrap()).collect();
@@ -202,7 +224,7 @@ mod tests {
 
     #[test]
     fn nobody_leaves_for_one_of_as_many() {
-        let (places, now) = (Arc::new(Places::default()), Instant::now());
+        let (places, now) = (places(), Instant::now());
         let one_each = |n: usize| places.take(address(u16::try_from(n).unwrap()), now);
         let held: Vec<_> = (0..CONNECTIONS).map(|n| one_each(n).unwrap()).collect();
         // A newcomer has fewer than anybody, so there is room; the second of a network has not.
@@ -213,7 +235,7 @@ mod tests {
 
     #[test]
     fn network_that_connects_all_the_time_has_to_wait() {
-        let (places, now) = (Arc::new(Places::default()), Instant::now());
+        let (places, now) = (places(), Instant::now());
         let tries = |now| (0..1_000).filter(|_| places.take(address(1), now).is_some()).count();
         assert_eq!(tries(now), AT_ONCE as usize);
         assert_eq!(tries(now + BETWEEN_TWO), 1);
@@ -221,7 +243,7 @@ mod tests {
 
     #[test]
     fn networks_are_forgotten() {
-        let (places, now) = (Arc::new(Places::default()), Instant::now());
+        let (places, now) = (places(), Instant::now());
         let held = places.take(address(1), now);
         drop(places.take(address(2), now));
         let later = now + BETWEEN_TWO * AT_ONCE;
