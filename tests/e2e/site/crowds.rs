@@ -50,6 +50,20 @@ fn source(number: usize) -> IpAddr {
 }
 
 #[test]
+fn visitors_are_served_when_nobody_else_needs_the_processor() {
+    const NICENESS: usize = 16;
+    let lab = Lab::new(0);
+    let gateway = Gateway::start(&lab);
+    let control = gateway.json(&["status"])["control"]["pid"].as_u64().unwrap();
+    let tasks = fs::read_dir(lab.gateway.path(&format!("/proc/{control}/task"))).unwrap();
+    let stats = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("stat")).unwrap());
+    // What follows the name begins with the third field of proc_pid_stat(5), and niceness is the nineteenth.
+    let of_site =
+        |stat: String| Some(stat.split_once("(site) ")?.1.split(' ').nth(NICENESS)?.to_owned());
+    assert_eq!(stats.filter_map(of_site).collect::<Vec<_>>(), ["19"]);
+}
+
+#[test]
 fn whoever_sends_slowly_keeps_nobody_out() {
     let lab = Lab::new(1);
     let site: SocketAddr = "198.51.100.1:8443".parse().unwrap();
