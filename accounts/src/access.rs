@@ -5,6 +5,7 @@ use tacit_messages::UnixSeconds;
 use crate::{
     AccountId, AccountSelector, EmailAddress, HashedPassword, Letter, Store, StoreError,
     accounts::email_of,
+    pending::forget_change,
     personal::PASSWORD,
     services::hold_account,
     staff_log::{DataKind, Deed},
@@ -73,8 +74,9 @@ impl Store {
         Ok(epoch.bind(account.0).fetch_optional(self.reader()).await?)
     }
 
-    /// Changes the account's password, which ends all visits of the site, queues the letter that tells the customer,
-    /// and returns the new epoch with that letter. The former password is not archived.
+    /// Changes the account's password, which ends all visits of the site and drops a change of address that is not
+    /// confirmed: who knew the former password may have begun it. Queues the letter that tells the customer, and returns the
+    /// new epoch with that letter. The former password is not archived.
     ///
     /// # Errors
     /// [`StoreError::NoSuchAccount`]
@@ -94,6 +96,7 @@ impl Store {
         .bind(account.0)
         .fetch_one(write.connection())
         .await?;
+        forget_change(&mut write, account).await?;
         let to = email_of(&mut write, &self.keys(), account).await?;
         let deed = Deed::on(account, "account password", &[DataKind::Password]);
         self.note(&mut write, deed, now).await?;

@@ -24,6 +24,11 @@ pub enum Letter {
         /// The customer.
         to: EmailAddress,
     },
+    /// A change of the account's address was begun; goes to the present one.
+    ChangeBegun {
+        /// The customer.
+        to: EmailAddress,
+    },
     /// The account's address was changed; goes to the former one and the new one.
     AddressChanged {
         /// One of the two.
@@ -57,6 +62,7 @@ impl Letter {
         match self {
             Self::ConfirmAddress { to, .. }
             | Self::AlreadyRegistered { to }
+            | Self::ChangeBegun { to }
             | Self::AddressChanged { to }
             | Self::PasswordChanged { to }
             | Self::Cancelled { to } => to,

@@ -5,6 +5,7 @@
 pub mod access;
 pub mod accounts;
 mod addresses;
+mod allowance;
 pub mod archive;
 pub mod backup;
 pub mod cancellation;
@@ -33,6 +34,7 @@ mod personal;
 pub mod pool;
 pub mod post;
 mod printable;
+mod recent;
 pub mod reseal;
 pub mod retention;
 pub mod rules;

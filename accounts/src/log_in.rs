@@ -13,7 +13,8 @@ use tokio::time::interval;
 
 use crate::{
     AccountId, Cancelled, Confirmation, EmailAddress, HashedPassword, Letter, Password,
-    PasswordError, PasswordHasher, Store, StoreError, TunnelPool, throttle::Throttle,
+    PasswordError, PasswordHasher, Store, StoreError, TunnelPool, allowance::Allowance,
+    throttle::Throttle,
 };
 
 /// Tries until one has to wait: of an account, and of a network.
@@ -23,6 +24,9 @@ const TRIES_OF_A_NETWORK: u32 = 30;
 /// Registrations until one has to wait: to an address, and from a network.
 const REGISTRATIONS_TO_AN_ADDRESS: u32 = 3;
 const REGISTRATIONS_FROM_A_NETWORK: u32 = 10;
+
+/// Changes of address that an account may begin in a day: each looks whether somebody is a customer, and sends letters.
+const CHANGES_OF_ADDRESS: u32 = 5;
 
 /// Between two looks at what is to be forgotten.
 const FORGETTING_INTERVAL: Duration = Duration::from_secs(60);
@@ -36,6 +40,9 @@ pub enum DoorError {
     /// Too many tries.
     #[error("too many tries; wait {} s", .0.as_secs().max(1))]
     TooOften(Duration),
+    /// It was done so often lately that it takes this long until it may be done again.
+    #[error("this was done too often; wait {} s", .0.as_secs().max(1))]
+    UsedUp(Duration),
     /// The password cannot be taken.
     #[error(transparent)]
     Password(#[from] PasswordError),
@@ -53,7 +60,8 @@ pub struct Visit {
     pub epoch: i64,
 }
 
-/// Who may come in. It remembers who tried, in memory and for an hour at most.
+/// Who may come in. It remembers who tried, in memory and for an hour at most, and for a day what accounts may do a few times
+/// in a day.
 #[derive(Debug)]
 pub struct Door {
     hasher: PasswordHasher,
@@ -61,6 +69,7 @@ pub struct Door {
     networks: Throttle,
     registered_addresses: Throttle,
     registering_networks: Throttle,
+    changes_of_address: Allowance,
 }
 
 impl Door {
@@ -73,6 +82,7 @@ impl Door {
             networks: Throttle::new(TRIES_OF_A_NETWORK),
             registered_addresses: Throttle::new(REGISTRATIONS_TO_AN_ADDRESS),
             registering_networks: Throttle::new(REGISTRATIONS_FROM_A_NETWORK),
+            changes_of_address: Allowance::new(CHANGES_OF_ADDRESS),
         });
         tokio::spawn(forget_old(Arc::downgrade(&door)));
         door
@@ -156,7 +166,7 @@ impl Door {
     /// Begins a change of the e-mail address of who is in: see [`Store::begin_email_change`].
     ///
     /// # Errors
-    /// [`DoorError::Wrong`], [`DoorError::TooOften`]
+    /// [`DoorError::Wrong`], [`DoorError::TooOften`], [`DoorError::UsedUp`]
     pub async fn change_email(
         &self,
         store: &Store,
@@ -165,8 +175,9 @@ impl Door {
         email: &EmailAddress,
     ) -> Result<Letter, DoorError> {
         self.check_again(store, account, password).await?;
-        let often = self.registered_addresses.take(person(email), Instant::now());
-        often.map_err(DoorError::TooOften)?;
+        let now = Instant::now();
+        self.changes_of_address.take(account.0, now).map_err(DoorError::UsedUp)?;
+        self.registered_addresses.take(person(email), now).map_err(DoorError::TooOften)?;
         Ok(store.begin_email_change(account, email, UnixSeconds::now()).await?)
     }
 
@@ -219,6 +230,7 @@ async fn forget_old(door: Weak<Door>) {
         {
             throttle.forget_old(now);
         }
+        door.changes_of_address.forget_old(now);
     }
 }
 

@@ -8,7 +8,7 @@ use tacit_messages::UnixSeconds;
 use crate::{
     AccountId, Confirmation, EmailAddress, HashedPassword, Letter, Occasion, Store, StoreError,
     Token,
-    accounts::{NewAccount, check_email_is_new, find_email, set_email},
+    accounts::{NewAccount, check_email_is_new, email_of, find_email, set_email},
     archive::{FormerKind, Reason},
     personal::{PENDING_EMAIL, PENDING_PASSWORD},
     services::hold_account,
@@ -98,8 +98,8 @@ impl Store {
         Ok(account)
     }
 
-    /// Begins a change of the account's address, and queues and returns the letter for the new one. A change that was begun before
-    /// and not confirmed is dropped.
+    /// Begins a change of the account's address, queues the letter that tells the present one, and queues and returns that for
+    /// the new one. A change that was begun before and not confirmed is dropped.
     ///
     /// # Errors
     /// [`StoreError::NoSuchAccount`]
@@ -112,16 +112,16 @@ impl Store {
         let mut write = self.write().await?;
         hold_account(&mut write, account).await?;
         forget_change(&mut write, account).await?;
-        // Who asks must not learn whether somebody else is a customer; the owner of the address is told.
+        // Who asks must not learn whether somebody else is a customer; the owner of the address is told. What waits for a
+        // link is shown to who asked, so it stays in any case; a link to the address of a customer goes to nobody.
         let is_taken = find_email(&mut write, &self.keys(), email).await?.is_some();
         let token = add(&mut write, &self.keys(), email, &Purpose::Change(account), now).await?;
-        let letter = if is_taken {
-            // Written and removed, so that it takes the disk as long.
-            forget_change(&mut write, account).await?;
-            Letter::AlreadyRegistered { to: email.clone() }
-        } else {
-            letter(email, token, Occasion::Change, now)
+        let letter = match is_taken {
+            true => Letter::AlreadyRegistered { to: email.clone() },
+            false => letter(email, token, Occasion::Change, now),
         };
+        let to = email_of(&mut write, &self.keys(), account).await?;
+        self.post(&mut write, &Letter::ChangeBegun { to }, now).await?;
         self.post(&mut write, &letter, now).await?;
         write.commit().await?;
         Ok(letter)

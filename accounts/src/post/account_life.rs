@@ -35,6 +35,7 @@ fn content(letter: &Letter) -> (Kind, Vec<Zeroizing<String>>) {
             (kind, lines.map(Zeroizing::new).into())
         }
         Letter::AlreadyRegistered { .. } => (Kind::AlreadyRegistered, Vec::new()),
+        Letter::ChangeBegun { .. } => (Kind::ChangeBegun, Vec::new()),
         Letter::AddressChanged { .. } => (Kind::AddressChanged, Vec::new()),
         Letter::PasswordChanged { .. } => (Kind::PasswordChanged, Vec::new()),
         Letter::Cancelled { .. } => (Kind::Cancelled, Vec::new()),

@@ -40,6 +40,8 @@ pub enum Kind {
     ConfirmChange,
     /// Somebody gave the address of a customer.
     AlreadyRegistered,
+    /// A change of the account's address was begun.
+    ChangeBegun,
     /// The account's address was changed.
     AddressChanged,
     /// The account's password was changed.
@@ -49,12 +51,13 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::RulesChange,
         Self::Trial,
         Self::ConfirmRegistration,
         Self::ConfirmChange,
         Self::AlreadyRegistered,
+        Self::ChangeBegun,
         Self::AddressChanged,
         Self::PasswordChanged,
         Self::Cancelled,
@@ -69,6 +72,7 @@ impl Kind {
             Self::ConfirmRegistration => "confirm-registration",
             Self::ConfirmChange => "confirm-change",
             Self::AlreadyRegistered => "already-registered",
+            Self::ChangeBegun => "change-begun",
             Self::AddressChanged => "address-changed",
             Self::PasswordChanged => "password-changed",
             Self::Cancelled => "cancelled",

@@ -21,6 +21,7 @@ const TRIAL: &str = include_str!("../../letters/trial.txt");
 const CONFIRM_REGISTRATION: &str = include_str!("../../letters/confirm-registration.txt");
 const CONFIRM_CHANGE: &str = include_str!("../../letters/confirm-change.txt");
 const ALREADY_REGISTERED: &str = include_str!("../../letters/already-registered.txt");
+const CHANGE_BEGUN: &str = include_str!("../../letters/change-begun.txt");
 const ADDRESS_CHANGED: &str = include_str!("../../letters/address-changed.txt");
 const PASSWORD_CHANGED: &str = include_str!("../../letters/password-changed.txt");
 const CANCELLED: &str = include_str!("../../letters/cancelled.txt");
@@ -56,6 +57,7 @@ pub(super) fn message(
         Kind::ConfirmRegistration => confirm(CONFIRM_REGISTRATION, mail, letter)?,
         Kind::ConfirmChange => confirm(CONFIRM_CHANGE, mail, letter)?,
         Kind::AlreadyRegistered => simple(ALREADY_REGISTERED),
+        Kind::ChangeBegun => simple(CHANGE_BEGUN),
         Kind::AddressChanged => simple(ADDRESS_CHANGED),
         Kind::PasswordChanged => simple(PASSWORD_CHANGED),
         Kind::Cancelled => simple(CANCELLED),

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Text, Words};
+use tacit_messages::UnixSeconds;
+
+use super::{Text, Words, when};
 use crate::{
     CodeError, DoorError, EmailError, LineError, NameError, PasswordError, StoreError, codes,
     devices, email, passwords, printable, site::answer::Failure,
@@ -35,6 +37,9 @@ impl Words {
         match error {
             DoorError::Wrong => Ok(self.say("problem.wrong-password")),
             DoorError::TooOften(wait) => Ok(self.too_often(wait)),
+            DoorError::UsedUp(wait) => {
+                Ok(self.say("problem.used-up").put("time", when(UnixSeconds::now().plus(wait))))
+            }
             DoorError::Password(error) => Ok(self.password(&error)),
             DoorError::Store(error) => self.store(error),
         }

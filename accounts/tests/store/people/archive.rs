@@ -46,6 +46,8 @@ async fn clause_9_change_of_address_waits_for_its_link_and_tells_both() {
     add_account(store, "bob@example.org").await;
     let taken = store.begin_email_change(account, &email("bob@example.org"), NOW).await.unwrap();
     assert!(matches!(taken, Letter::AlreadyRegistered { .. }));
+    let waiting = store.export(account, Reader::Customer, NOW).await.unwrap().json();
+    assert!(waiting.contains("bob@example.org"), "who asked sees that it is somebody's");
     let first = store.begin_email_change(account, &email("a@example.net"), NOW).await.unwrap();
     let second = store.begin_email_change(account, &email("b@example.net"), NOW).await.unwrap();
     let dropped = store.confirm_email_change(&token(&first), NOW).await;
@@ -173,4 +175,37 @@ async fn clause_9_passwords_are_never_archived_and_a_new_one_ends_other_visits()
     assert!(store.archive(account).await.unwrap().is_empty());
     store.purge(KEEP, NOW).await.unwrap();
     assert_eq!(found(fixture._dir.path(), &former), 0, "the former hash is still in the files");
+}
+
+#[tokio::test]
+async fn clause_7_address_of_a_customer_and_a_free_one_look_alike_to_who_asks_for_them() {
+    let fixture = Fixture::new().await;
+    let (store, account) = (&fixture.store, fixture.account().await);
+    add_account(store, "bob@example.org").await;
+    let mut seen = Vec::new();
+    for asked in ["bob@example.org", "cat@example.org"] {
+        store.begin_email_change(account, &email(asked), NOW).await.unwrap();
+        let export = store.export(account, Reader::Customer, NOW).await.unwrap();
+        seen.push([export.json(), export.text()].map(|all| all.replace(asked, "?")));
+    }
+    assert_eq!(seen[0], seen[1]);
+    assert!(seen[0].iter().all(|all| all.contains('?')), "{seen:?}");
+    // Nobody has a link to it, and it goes when links do.
+    assert_eq!(fixture.count("pending_addresses").await, 1);
+    assert_eq!(store.purge(KEEP, later(DAY)).await.unwrap().unconfirmed, 1);
+}
+
+#[tokio::test]
+async fn clause_7_new_password_drops_a_change_of_address_that_somebody_else_began() {
+    let fixture = Fixture::new().await;
+    let (store, door) = (&fixture.store, Door::new());
+    let account = registered(&fixture, &door, "ann@example.org").await;
+    let eves = email("eve@example.net");
+    let begun = door.change_email(store, account, &password(PASSWORD), &eves).await.unwrap();
+    let (present, new) = (password(PASSWORD), password(OTHER_PASSWORD));
+    door.change_password(store, account, &present, &new, &email("ann@example.org")).await.unwrap();
+    let followed = store.confirm_email_change(&token(&begun), NOW).await;
+    assert!(matches!(followed, Err(StoreError::NoSuchLink)), "{followed:?}");
+    let now = store.account(&AccountSelector::Id(account)).await.unwrap();
+    assert_eq!(now.email, email("ann@example.org"));
 }

@@ -64,3 +64,21 @@ async fn unknown_address_takes_as_long_as_a_wrong_password() {
     let [known, unknown] = times.map(|times| times.into_iter().min().unwrap().as_secs_f64());
     assert!(unknown > known / 3.0 && known > unknown / 3.0, "{known} s and {unknown} s");
 }
+
+#[tokio::test]
+async fn account_begins_five_changes_of_address_at_once_and_no_more() {
+    let fixture = Fixture::new().await;
+    let (store, door) = (&fixture.store, Door::new());
+    let mut answers = Vec::new();
+    for name in ["ann", "bob"] {
+        let account = registered(&fixture, &door, &format!("{name}@example.org")).await;
+        for number in 0..6 {
+            let asked = email(&format!("{name}{number}@example.net"));
+            answers.push(door.change_email(store, account, &password(PASSWORD), &asked).await);
+        }
+    }
+    let is_used_up = |answer: &Result<_, DoorError>| matches!(answer, Err(DoorError::UsedUp(_)));
+    let refused: Vec<_> = (0..answers.len()).filter(|n| is_used_up(&answers[*n])).collect();
+    assert_eq!(refused, [5, 11], "{answers:?}");
+    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 10);
+}
