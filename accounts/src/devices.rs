@@ -4,13 +4,14 @@ use std::{
     fmt,
     net::{Ipv4Addr, Ipv6Addr},
     str::FromStr,
+    time::Duration,
 };
 
 use tacit_keys::{PresharedKey, PublicKey};
 use tacit_messages::{DeviceId, UnixSeconds};
 
 use crate::{
-    AccountId, Store, StoreError, addresses,
+    AccountId, RemovedDevice, Store, StoreError, addresses,
     addresses::read_offset,
     personal::{open_preshared_key, seal_preshared_key},
     printable::is_printable,
@@ -224,19 +225,79 @@ impl Store {
         name: &DeviceName,
         now: UnixSeconds,
     ) -> Result<DeviceId, StoreError> {
+        Ok(self.remove(account, None, Some(name), now).await?.id)
+    }
+
+    /// Removes the account's device that has this number, whatever its name is by now, and returns it to be revoked. Nobody
+    /// gets its addresses within 24 hours.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchDevice`]
+    pub async fn remove_device_numbered(
+        &self,
+        account: AccountId,
+        device: DeviceId,
+        now: UnixSeconds,
+    ) -> Result<RemovedDevice, StoreError> {
+        self.remove(account, Some(device), None, now).await
+    }
+
+    async fn remove(
+        &self,
+        account: AccountId,
+        device: Option<DeviceId>,
+        name: Option<&DeviceName>,
+        now: UnixSeconds,
+    ) -> Result<RemovedDevice, StoreError> {
         let mut write = self.write().await?;
-        let found = find(&mut write, account, name).await?;
-        let (id, offset) = found.ok_or(StoreError::NoSuchDevice)?;
-        sqlx::query("DELETE FROM devices WHERE id = $1")
-            .bind(id_column(id))
-            .execute(write.connection())
-            .await?;
+        let removed: Option<(i64, i64)> = sqlx::query_as(
+            "DELETE FROM devices WHERE account_id = $1 AND (id = $2 OR name = $3)
+             RETURNING id, address_offset",
+        )
+        .bind(account.0)
+        .bind(device.map(id_column))
+        .bind(name.map(DeviceName::as_str))
+        .fetch_optional(write.connection())
+        .await?;
+        let (id, offset) = removed.ok_or(StoreError::NoSuchDevice)?;
+        let offset = read_offset(offset)?;
         addresses::free(&mut write, offset, now).await?;
         let deed = Deed::on(account, "device remove", &[DataKind::Devices]);
         self.note(&mut write, deed, now).await?;
         write.make_scrub_due().await?;
         write.commit().await?;
-        Ok(id)
+        let (tunnel_v4, tunnel_v6) = self.tunnel_pool.addresses(offset);
+        Ok(RemovedDevice { id: read_id(id), tunnel_v4, tunnel_v6 })
+    }
+
+    /// The account's device of this name and key with the key shared with it, if it was added no longer than `lately` ago.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`]
+    pub async fn device_just_added(
+        &self,
+        account: AccountId,
+        name: &DeviceName,
+        public_key: PublicKey,
+        lately: Duration,
+        now: UnixSeconds,
+    ) -> Result<Option<(Device, PresharedKey)>, StoreError> {
+        let row: Option<(i64, Vec<u8>, i64, i64)> = sqlx::query_as(
+            "SELECT id, preshared_key, address_offset, created_at FROM devices
+             WHERE account_id = $1 AND name = $2 AND public_key = $3 AND created_at >= $4",
+        )
+        .bind(account.0)
+        .bind(name.as_str())
+        .bind(&public_key.as_bytes()[..])
+        .bind(time_column(now.minus(lately)))
+        .fetch_optional(self.reader())
+        .await?;
+        let Some((id, preshared_key, offset, created_at)) = row else { return Ok(None) };
+        let (id, offset) = (read_id(id), read_offset(offset)?);
+        let preshared_key = open_preshared_key(&self.keys(), id, &preshared_key)?;
+        let created_at = read_time(created_at);
+        let device = self.device(id, account, name.clone(), public_key, offset, created_at);
+        Ok(Some((device, preshared_key)))
     }
 
     /// Gives the device another name.

@@ -8,12 +8,13 @@ use std::{
     time::Duration,
 };
 
+use tacit_keys::{PresharedKey, PublicKey};
 use tacit_messages::{UnixSeconds, clock::Instant};
 use tokio::time::interval;
 
 use crate::{
-    AccountId, Cancelled, Confirmation, EmailAddress, HashedPassword, Letter, Password,
-    PasswordError, PasswordHasher, Store, StoreError, TunnelPool, allowance::Allowance,
+    AccountId, Cancelled, Confirmation, Device, DeviceName, EmailAddress, HashedPassword, Letter,
+    Password, PasswordError, PasswordHasher, Store, StoreError, TunnelPool, allowance::Allowance,
     throttle::Throttle,
 };
 
@@ -27,6 +28,9 @@ const REGISTRATIONS_FROM_A_NETWORK: u32 = 10;
 
 /// Changes of address that an account may begin in a day: each looks whether somebody is a customer, and sends letters.
 const CHANGES_OF_ADDRESS: u32 = 5;
+
+/// Devices that an account may add in a day: nobody else gets the addresses of one that is removed for as long.
+const ADDED_DEVICES: u32 = 20;
 
 /// Between two looks at what is to be forgotten.
 const FORGETTING_INTERVAL: Duration = Duration::from_secs(60);
@@ -70,6 +74,7 @@ pub struct Door {
     registered_addresses: Throttle,
     registering_networks: Throttle,
     changes_of_address: Allowance,
+    added_devices: Allowance,
 }
 
 impl Door {
@@ -83,6 +88,7 @@ impl Door {
             registered_addresses: Throttle::new(REGISTRATIONS_TO_AN_ADDRESS),
             registering_networks: Throttle::new(REGISTRATIONS_FROM_A_NETWORK),
             changes_of_address: Allowance::new(CHANGES_OF_ADDRESS),
+            added_devices: Allowance::new(ADDED_DEVICES),
         });
         tokio::spawn(forget_old(Arc::downgrade(&door)));
         door
@@ -181,6 +187,27 @@ impl Door {
         Ok(store.begin_email_change(account, email, UnixSeconds::now()).await?)
     }
 
+    /// Adds a device of who is in: see [`Store::add_device`].
+    ///
+    /// # Errors
+    /// [`DoorError::UsedUp`], [`DoorError::Store`]
+    pub async fn add_device(
+        &self,
+        store: &Store,
+        account: AccountId,
+        name: &DeviceName,
+        public_key: PublicKey,
+        preshared_key: &PresharedKey,
+    ) -> Result<Device, DoorError> {
+        self.added_devices.take(account.0, Instant::now()).map_err(DoorError::UsedUp)?;
+        let now = UnixSeconds::now();
+        let added = store.add_device(account, name, public_key, preshared_key, now).await;
+        if added.is_err() {
+            self.added_devices.give_back(account.0);
+        }
+        Ok(added?)
+    }
+
     /// Cancels the account of who is in.
     ///
     /// # Errors
@@ -231,6 +258,7 @@ async fn forget_old(door: Weak<Door>) {
             throttle.forget_old(now);
         }
         door.changes_of_address.forget_old(now);
+        door.added_devices.forget_old(now);
     }
 }
 

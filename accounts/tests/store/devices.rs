@@ -1,4 +1,4 @@
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, time::Duration};
 
 use tacit_accounts::{AccountId, Confirmation, DeviceName, NameError, StoreError};
 use tacit_keys::PresharedKey;
@@ -242,4 +242,46 @@ async fn device_gets_another_name_and_keeps_all_else() {
     let devices = fixture.store.devices(account).await.unwrap();
     let renamed = devices.into_iter().find(|known| known.id == device.id).unwrap();
     assert_eq!(renamed, tacit_accounts::Device { name: name("tablet"), ..device });
+}
+
+#[tokio::test]
+async fn device_is_removed_by_its_number_whatever_it_is_called_by_then() {
+    let fixture = Fixture::new().await;
+    let (store, account) = (&fixture.store, fixture.account().await);
+    let phone = add_device(store, account, "phone").await.unwrap();
+    let laptop = add_device(store, account, "laptop").await.unwrap();
+    // Each gets the other's name while a form to remove the phone is on its way.
+    for (device, called) in [(phone.id, "x"), (laptop.id, "phone"), (phone.id, "laptop")] {
+        store.rename_device(account, device, &name(called)).await.unwrap();
+    }
+    let removed = store.remove_device_numbered(account, phone.id, NOW).await.unwrap();
+    assert_eq!(
+        (removed.id, removed.tunnel_v4, removed.tunnel_v6),
+        (phone.id, phone.tunnel_v4, phone.tunnel_v6)
+    );
+    let left: Vec<_> = store.devices(account).await.unwrap().iter().map(|left| left.id).collect();
+    assert_eq!(left, [laptop.id]);
+    let other = add_account(store, "ben@example.org").await;
+    let foreign = store.remove_device_numbered(other, laptop.id, NOW).await;
+    assert!(matches!(foreign, Err(StoreError::NoSuchDevice)), "somebody else's was removed");
+    assert_eq!(store.devices(account).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn device_just_added_is_found_for_a_minute_by_its_account_name_and_key() {
+    let fixture = Fixture::new().await;
+    let (store, account) = (&fixture.store, fixture.account().await);
+    let (key, preshared_key) = (new_key(), PresharedKey::generate());
+    let added = store.add_device(account, &name("phone"), key, &preshared_key, NOW).await.unwrap();
+    let other = add_account(store, "ben@example.org").await;
+    let minute = Duration::from_secs(60);
+    let find = async |account, called: &str, key, now| {
+        store.device_just_added(account, &name(called), key, minute, now).await.unwrap()
+    };
+    let (device, shared) = find(account, "phone", key, later(60)).await.unwrap();
+    assert_eq!((device, shared.expose()), (added, preshared_key.expose()));
+    assert!(find(account, "phone", key, later(61)).await.is_none());
+    assert!(find(account, "tablet", key, NOW).await.is_none());
+    assert!(find(account, "phone", new_key(), NOW).await.is_none());
+    assert!(find(other, "phone", key, NOW).await.is_none());
 }

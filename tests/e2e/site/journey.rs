@@ -100,6 +100,26 @@ fn customer_registers_connects_sees_the_session_and_cancels() {
 }
 
 #[test]
+fn device_whose_form_is_sent_twice_is_added_once_and_both_answers_are_its_config() {
+    let lab = Lab::new(0);
+    let gateway = tacit_tests::Gateway::start(&lab);
+    customer(&lab, &gateway, EMAIL);
+    let mut ann = logged_in(&lab, &gateway, EMAIL);
+    let mut add =
+        |name| ann.submit("/devices", "/devices", &[("name", name), ("public_key", NOBODYS_KEY)]);
+    let config = |page: &str| {
+        let (_, config) = page.split_once("id=\"config\">").unwrap_or_else(|| panic!("{page}"));
+        config.split("</pre>").next().unwrap().to_owned()
+    };
+    let configs = [add("phone"), add("phone")].map(|page| config(&page.body));
+    assert!(configs[0].contains("PresharedKey"), "{}", configs[0]);
+    assert_eq!(configs[0], configs[1]);
+    let other = add("tablet");
+    assert_eq!(other.status, 422, "{}", other.body);
+    assert_eq!(gateway.json(&["device", "list", EMAIL]).as_array().unwrap().len(), 1);
+}
+
+#[test]
 fn customer_changes_address_password_and_devices() {
     const OTHER: &str = "else@example.org";
     let lab = Lab::new(0);

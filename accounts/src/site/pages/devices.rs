@@ -1,6 +1,6 @@
 //! Devices: connecting one in a minute, and what there is. A private key never comes here.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use askama::Template;
 use axum::{
@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::Done;
 use crate::{
-    Device, DeviceName, Entrance, RemovedDevice, StoreError,
+    Device, DeviceName, Entrance, StoreError,
     site::{
         Site,
         answer::{Answer, Failure, Frame, page, refused, to},
@@ -27,6 +27,9 @@ use crate::{
 
 /// Seconds between keepalives: a device behind NAT stays reachable.
 const KEEPALIVE: u16 = 25;
+
+/// Within what time the same device once more is the same form once more.
+const SENT_TWICE: Duration = Duration::from_secs(60);
 
 #[derive(Template)]
 #[template(path = "devices.html")]
@@ -151,12 +154,19 @@ async fn try_to_add(
     let Some(Choice { entrance, .. }) = choice::find(offered, fields.text("gateway")) else {
         return Ok(Err(site.words.say("problem.no-such-gateway")));
     };
-    let (preshared_key, now) = (PresharedKey::generate(), UnixSeconds::now());
-    let added =
-        site.store.add_device(visitor.account, &name, public_key, &preshared_key, now).await;
-    match added {
-        Ok(device) => Ok(Ok(config(&device, preshared_key, entrance))),
-        Err(error) => site.words.store(error).map(Err),
+    let preshared_key = PresharedKey::generate();
+    let account = visitor.account;
+    let added = site.door.add_device(&site.store, account, &name, public_key, &preshared_key).await;
+    let error = match added {
+        Ok(device) => return Ok(Ok(config(&device, preshared_key, entrance))),
+        Err(error) => error,
+    };
+    // The form was sent twice, and the browser shows the second answer.
+    let now = UnixSeconds::now();
+    let before = site.store.device_just_added(account, &name, public_key, SENT_TWICE, now).await?;
+    match before {
+        Some((device, preshared_key)) => Ok(Ok(config(&device, preshared_key, entrance))),
+        None => site.words.door(error).map(Err),
     }
 }
 
@@ -211,14 +221,13 @@ async fn try_to_rename(site: &Site, sent: &Sent) -> Result<Option<Text>, Failure
 
 /// Removes a device. One that is not there any more is removed: the form was sent twice.
 pub(super) async fn remove(State(site): State<Arc<Site>>, sent: Sent) -> Answer {
-    let Some(device) = named(&site, &sent).await? else { return Ok(to("/devices?done=device")) };
-    match site.store.remove_device(device.account, &device.name, UnixSeconds::now()).await {
-        Ok(id) => {
-            let (tunnel_v4, tunnel_v6) = (device.tunnel_v4, device.tunnel_v6);
-            site.surroundings.disconnect(&[RemovedDevice { id, tunnel_v4, tunnel_v6 }]).await;
-        }
+    let done = || Ok(to("/devices?done=device"));
+    let Ok(number) = sent.fields.text("device").parse() else { return done() };
+    let (account, now) = (sent.visitor.account, UnixSeconds::now());
+    match site.store.remove_device_numbered(account, DeviceId(number), now).await {
+        Ok(removed) => site.surroundings.disconnect(&[removed]).await,
         Err(StoreError::NoSuchDevice) => {}
         Err(error) => return Err(error.into()),
     }
-    Ok(to("/devices?done=device"))
+    done()
 }

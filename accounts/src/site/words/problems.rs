@@ -138,6 +138,14 @@ mod tests {
     }
 
     #[test]
+    fn what_was_done_too_often_is_possible_again_at_a_time() {
+        let (before, wait) = (UnixSeconds::now(), Duration::from_secs(3600));
+        let said = Words::first().door(DoorError::UsedUp(wait)).unwrap().to_string();
+        let times = (0..60).map(|seconds| before.plus(wait + Duration::from_secs(seconds)));
+        assert!(times.map(when).any(|time| said.contains(&time)), "{said}");
+    }
+
+    #[test]
     fn hints_for_weak_passwords_have_words() {
         let weak = [
             "letmein1",

@@ -2,9 +2,11 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 use tacit_accounts::{Door, DoorError};
+use tacit_keys::PresharedKey;
+use tacit_messages::UnixSeconds;
 
 use super::{PASSWORD, from, password, registered};
-use crate::{Fixture, NOW, add_account, email};
+use crate::{Fixture, NOW, add_account, email, name, new_key, pool};
 
 #[tokio::test]
 async fn clause_7_log_in_is_throttled_alike_whether_or_not_there_is_an_account() {
@@ -81,4 +83,35 @@ async fn account_begins_five_changes_of_address_at_once_and_no_more() {
     let refused: Vec<_> = (0..answers.len()).filter(|n| is_used_up(&answers[*n])).collect();
     assert_eq!(refused, [5, 11], "{answers:?}");
     assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 10);
+}
+
+#[tokio::test]
+async fn account_that_adds_and_removes_devices_cannot_use_the_pool_up() {
+    // 61 devices.
+    let fixture = Fixture::with_pool(pool("10.66.0.0/26", "fd66:7ac1:7::/64")).await;
+    let (store, door) = (&fixture.store, Door::new());
+    let (eve, ann) = (fixture.account().await, add_account(store, "ben@example.org").await);
+    let add = async |account, called: &str| {
+        let psk = PresharedKey::generate();
+        door.add_device(store, account, &name(called), new_key(), &psk).await
+    };
+    let mut added = 0;
+    for _ in 0..70 {
+        match add(eve, "phone").await {
+            Ok(device) => {
+                store.remove_device_numbered(eve, device.id, UnixSeconds::now()).await.unwrap();
+                added += 1;
+            }
+            Err(error) => assert!(matches!(error, DoorError::UsedUp(_)), "{error}"),
+        }
+    }
+    assert_eq!(added, 20);
+    // One that the store refuses takes no address, and counts for nothing.
+    let mut names = ["a", "b", "c", "d", "e"].into_iter().chain(std::iter::repeat_n("a", 30));
+    for called in names.by_ref().take(5) {
+        add(ann, called).await.unwrap();
+    }
+    for called in names {
+        assert!(matches!(add(ann, called).await, Err(DoorError::Store(_))));
+    }
 }
