@@ -23,6 +23,7 @@ pub mod error;
 pub mod export;
 pub mod fleet;
 pub mod gateways;
+mod guesses;
 pub mod hand_over;
 pub mod inspect;
 pub mod inventory;

@@ -15,12 +15,11 @@ use tokio::time::interval;
 use crate::{
     AccountId, Cancelled, Confirmation, Device, DeviceName, EmailAddress, HashedPassword, Letter,
     Password, PasswordError, PasswordHasher, Store, StoreError, TunnelPool, allowance::Allowance,
-    throttle::Throttle,
+    guesses::Guesses, throttle::Throttle,
 };
 
-/// Tries until one has to wait: of an account, and of a network.
-const TRIES_OF_AN_ACCOUNT: u32 = 5;
-const TRIES_OF_A_NETWORK: u32 = 30;
+/// Tries to say the password again, until who is in has to wait.
+const TRIES_OF_A_VISITOR: u32 = 5;
 
 /// Registrations until one has to wait: to an address, and from a network.
 const REGISTRATIONS_TO_AN_ADDRESS: u32 = 3;
@@ -69,8 +68,8 @@ pub struct Visit {
 #[derive(Debug)]
 pub struct Door {
     hasher: PasswordHasher,
-    accounts: Throttle,
-    networks: Throttle,
+    guesses: Guesses,
+    visitors: Throttle,
     registered_addresses: Throttle,
     registering_networks: Throttle,
     changes_of_address: Allowance,
@@ -83,8 +82,8 @@ impl Door {
     pub fn new() -> Arc<Self> {
         let door = Arc::new(Self {
             hasher: PasswordHasher::new(),
-            accounts: Throttle::new(TRIES_OF_AN_ACCOUNT),
-            networks: Throttle::new(TRIES_OF_A_NETWORK),
+            guesses: Guesses::new(),
+            visitors: Throttle::new(TRIES_OF_A_VISITOR),
             registered_addresses: Throttle::new(REGISTRATIONS_TO_AN_ADDRESS),
             registering_networks: Throttle::new(REGISTRATIONS_FROM_A_NETWORK),
             changes_of_address: Allowance::new(CHANGES_OF_ADDRESS),
@@ -136,17 +135,15 @@ impl Door {
     ) -> Result<Visit, DoorError> {
         let (person, network, now) =
             (person(email), network(from, store.tunnel_pool), Instant::now());
-        // Counted before it is checked: many at once are many tries.
-        self.networks.take(network, now).map_err(DoorError::TooOften)?;
-        self.accounts.take(&person, now).map_err(DoorError::TooOften)?;
+        self.guesses.take(&person, network, now).map_err(DoorError::TooOften)?;
         let credentials = store.credentials(email).await?;
         let hashed = credentials.as_ref().and_then(|credentials| credentials.password.clone());
         let is_right = self.hasher.verify(password, hashed).await?;
         let Some(credentials) = credentials.filter(|_| is_right) else {
+            self.guesses.wrong(&person, now);
             return Err(DoorError::Wrong);
         };
-        self.accounts.forget(&person);
-        self.networks.give_back(network);
+        self.guesses.right(&person, network);
         Ok(Visit { account: credentials.account, epoch: credentials.epoch })
     }
 
@@ -232,15 +229,14 @@ impl Door {
         account: AccountId,
         password: &Password,
     ) -> Result<(), DoorError> {
-        let who = ("visitor", account.0);
-        self.accounts.take(who, Instant::now()).map_err(DoorError::TooOften)?;
+        self.visitors.take(account.0, Instant::now()).map_err(DoorError::TooOften)?;
         let credentials = store.credentials_of(account).await?;
         let hashed: Option<HashedPassword> =
             credentials.and_then(|credentials| credentials.password);
         if !self.hasher.verify(password, hashed).await? {
             return Err(DoorError::Wrong);
         }
-        self.accounts.forget(who);
+        self.visitors.forget(account.0);
         Ok(())
     }
 }
@@ -252,11 +248,10 @@ async fn forget_old(door: Weak<Door>) {
         ticks.tick().await;
         let Some(door) = door.upgrade() else { return };
         let now = Instant::now();
-        for throttle in
-            [&door.accounts, &door.networks, &door.registered_addresses, &door.registering_networks]
-        {
+        for throttle in [&door.visitors, &door.registered_addresses, &door.registering_networks] {
             throttle.forget_old(now);
         }
+        door.guesses.forget_old(now);
         door.changes_of_address.forget_old(now);
         door.added_devices.forget_old(now);
     }
