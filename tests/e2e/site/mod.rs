@@ -12,6 +12,7 @@ mod markup;
 mod pictures;
 mod privacy;
 mod records;
+mod rules;
 mod timing;
 mod tunnel;
 
