@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use sqlx::AssertSqlSafe;
+use tacit_keys::DataKeys;
 use tacit_messages::UnixSeconds;
 use zeroize::Zeroizing;
 
@@ -77,6 +79,8 @@ impl Reason {
 /// A former value.
 #[derive(Clone, PartialEq, Eq)]
 pub struct FormerValue {
+    /// Its number.
+    pub(crate) id: i64,
     /// What it was.
     pub kind: FormerKind,
     /// Itself.
@@ -91,30 +95,44 @@ pub struct FormerValue {
 
 type FormerRow = (i64, String, Vec<u8>, String, i64, i64);
 
+const FORMER: &str =
+    "SELECT id, kind, value, reason, archived_at, keep_until FROM archive WHERE account_id = $1";
+
 impl Store {
     /// The account's former values, oldest first.
     ///
     /// # Errors
     /// [`StoreError::Database`]
     pub async fn archive(&self, account: AccountId) -> Result<Vec<FormerValue>, StoreError> {
-        let rows: Vec<FormerRow> = sqlx::query_as(
-            "SELECT id, kind, value, reason, archived_at, keep_until FROM archive
-             WHERE account_id = $1 ORDER BY id",
-        )
-        .bind(account.0)
-        .fetch_all(self.reader())
-        .await?;
-        let keys = self.keys();
-        let read = |(id, kind, value, reason, archived_at, keep_until): FormerRow| {
-            Ok(FormerValue {
-                kind: FormerKind::read(&kind)?,
-                value: ARCHIVED.open_text(&keys, id, &value)?,
-                reason: Reason::read(&reason)?,
-                archived_at: read_time(archived_at),
-                keep_until: read_time(keep_until),
-            })
-        };
-        rows.into_iter().map(read).collect()
+        self.archive_after(account, 0, i64::MAX).await
+    }
+
+    /// Up to `most` of the account's former values that follow the one numbered `after`, oldest first.
+    pub(crate) async fn archive_after(
+        &self,
+        account: AccountId,
+        after: i64,
+        most: i64,
+    ) -> Result<Vec<FormerValue>, StoreError> {
+        let sql = format!("{FORMER} AND id > $2 ORDER BY id LIMIT $3");
+        let rows = sqlx::query_as(AssertSqlSafe(sql)).bind(account.0).bind(after).bind(most);
+        read(&self.keys(), rows.fetch_all(self.reader()).await?)
+    }
+
+    /// Up to `most` of the account's former values, latest first, and how many there are in all.
+    pub(crate) async fn latest_archived(
+        &self,
+        account: AccountId,
+        most: i64,
+    ) -> Result<(Vec<FormerValue>, u64), StoreError> {
+        let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM archive WHERE account_id = $1")
+            .bind(account.0)
+            .fetch_one(self.reader())
+            .await?;
+        let sql = format!("{FORMER} ORDER BY id DESC LIMIT $2");
+        let rows = sqlx::query_as(AssertSqlSafe(sql)).bind(account.0).bind(most);
+        let values = read(&self.keys(), rows.fetch_all(self.reader()).await?)?;
+        Ok((values, count.unsigned_abs()))
     }
 
     /// Puts a value that is being changed or removed into the archive.
@@ -147,6 +165,20 @@ impl Store {
             .await?;
         Ok(())
     }
+}
+
+fn read(keys: &DataKeys, rows: Vec<FormerRow>) -> Result<Vec<FormerValue>, StoreError> {
+    let read = |(id, kind, value, reason, archived_at, keep_until): FormerRow| {
+        Ok(FormerValue {
+            id,
+            kind: FormerKind::read(&kind)?,
+            value: ARCHIVED.open_text(keys, id, &value)?,
+            reason: Reason::read(&reason)?,
+            archived_at: read_time(archived_at),
+            keep_until: read_time(keep_until),
+        })
+    };
+    rows.into_iter().map(read).collect()
 }
 
 /// Removes former values whose time is over, and returns how many.

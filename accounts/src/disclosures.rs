@@ -1,6 +1,7 @@
 //! The disclosure register: what left to whom, on which basis, with a hash of what it was. Hash-chained.
 
 use sha2::{Digest, Sha256};
+use sqlx::AssertSqlSafe;
 use tacit_keys::DataKeys;
 use tacit_messages::UnixSeconds;
 use zeroize::Zeroizing;
@@ -83,6 +84,13 @@ pub struct Disclosure {
     pub content_hash: [u8; 32],
 }
 
+impl Disclosure {
+    /// Whether the customer is told of it at `now`.
+    pub(crate) fn may_be_told(&self, now: UnixSeconds) -> bool {
+        self.secret_until.is_none_or(|until| until <= now)
+    }
+}
+
 pub(crate) type DisclosureRow =
     (i64, i64, i64, i64, String, Vec<u8>, Vec<u8>, Option<i64>, Vec<u8>, Vec<u8>);
 
@@ -150,8 +158,19 @@ impl Store {
         &self,
         account: Option<AccountId>,
     ) -> Result<Vec<Disclosure>, StoreError> {
+        self.disclosures_after(account, 0, i64::MAX).await
+    }
+
+    /// Up to `most` disclosures that follow the one numbered `after`, oldest first.
+    pub(crate) async fn disclosures_after(
+        &self,
+        account: Option<AccountId>,
+        after: u64,
+        most: i64,
+    ) -> Result<Vec<Disclosure>, StoreError> {
         let account = account.map_or(EVERYBODY, |account| account.0);
-        let rows = sqlx::query_as(DisclosureRow::SELECT).bind(0_i64).bind(account).bind(i64::MAX);
+        let after = i64::try_from(after).unwrap_or(i64::MAX);
+        let rows = sqlx::query_as(DisclosureRow::SELECT).bind(after).bind(account).bind(most);
         let rows: Vec<DisclosureRow> = rows.fetch_all(self.reader()).await?;
         let keys = self.keys();
         rows.iter().map(|row| read(&keys, row)).collect()
@@ -167,8 +186,32 @@ impl Store {
         now: UnixSeconds,
     ) -> Result<Vec<Disclosure>, StoreError> {
         let mut disclosures = self.disclosures(Some(account)).await?;
-        disclosures.retain(|disclosure| disclosure.secret_until.is_none_or(|until| until <= now));
+        disclosures.retain(|disclosure| disclosure.may_be_told(now));
         Ok(disclosures)
+    }
+
+    /// Up to `most` of those that the customer is told of at `now`, latest first, and how many there are in all.
+    pub(crate) async fn latest_disclosures_told(
+        &self,
+        account: AccountId,
+        most: i64,
+        now: UnixSeconds,
+    ) -> Result<(Vec<Disclosure>, u64), StoreError> {
+        const TOLD: &str = "FROM disclosures WHERE account_id = $1 AND (secret_until IS NULL OR secret_until <= $2)";
+        let count: i64 = sqlx::query_scalar(AssertSqlSafe(format!("SELECT COUNT(*) {TOLD}")))
+            .bind(account.0)
+            .bind(time_column(now))
+            .fetch_one(self.reader())
+            .await?;
+        let sql = format!(
+            "SELECT number, at, uid, account_id, basis, reference, recipient, secret_until, content_hash, hash
+             {TOLD} ORDER BY number DESC LIMIT $3"
+        );
+        let rows = sqlx::query_as(AssertSqlSafe(sql)).bind(account.0).bind(time_column(now));
+        let rows: Vec<DisclosureRow> = rows.bind(most).fetch_all(self.reader()).await?;
+        let keys = self.keys();
+        let disclosures = rows.iter().map(|row| read(&keys, row));
+        Ok((disclosures.collect::<Result<_, _>>()?, count.unsigned_abs()))
     }
 
     /// Looks whether any entry of the register was changed, removed, moved, added or cut off. `noted` is an end that was

@@ -65,7 +65,7 @@ pub use disclosures::{Basis, Disclosure, DisclosureRequest};
 pub use email::{EmailAddress, EmailError};
 pub use entrances::{Entrance, Region, RegionError};
 pub use error::StoreError;
-pub use export::{Export, Reader};
+pub use export::{Export, Kept, Reader};
 pub use fleet::FleetGateway;
 pub use gateways::{PRESUMED_DEAD_AFTER, Start};
 pub use hand_over::{HandOver, MovingDevice};

@@ -2,6 +2,7 @@
 
 use std::borrow::Borrow;
 
+use sqlx::AssertSqlSafe;
 use tacit_keys::DataKeys;
 use tacit_messages::{ConnectingIp, DeviceId, UnixSeconds};
 
@@ -31,6 +32,19 @@ pub struct Session {
 }
 
 type SessionRow = (i64, Option<String>, Vec<u8>, i64, Option<i64>);
+
+const SESSIONS: &str =
+    "SELECT sessions.id, devices.name, sessions.connecting_ip, sessions.began_at, sessions.ended_at
+     FROM sessions
+     LEFT JOIN rotated_devices ON rotated_devices.former_id = sessions.device_id
+     LEFT JOIN devices ON devices.id = COALESCE(rotated_devices.device_id, sessions.device_id)
+     WHERE sessions.account_id = $1";
+
+/// A place in the list of an account's sessions: when the one before it began, and its number.
+pub(crate) type SessionPlace = (UnixSeconds, i64);
+
+/// Before the first session.
+pub(crate) const FIRST_SESSION: SessionPlace = (UnixSeconds(0), 0);
 
 /// A change of the session records.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -193,18 +207,42 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`]
     pub async fn sessions(&self, account: AccountId) -> Result<Vec<Session>, StoreError> {
-        let rows: Vec<SessionRow> = sqlx::query_as(
-            "SELECT sessions.id, devices.name, sessions.connecting_ip, sessions.began_at, sessions.ended_at
-             FROM sessions
-             LEFT JOIN rotated_devices ON rotated_devices.former_id = sessions.device_id
-             LEFT JOIN devices ON devices.id = COALESCE(rotated_devices.device_id, sessions.device_id)
-             WHERE sessions.account_id = $1 ORDER BY sessions.began_at, sessions.id",
-        )
-        .bind(account.0)
-        .fetch_all(self.reader())
-        .await?;
+        self.sessions_after(account, FIRST_SESSION, i64::MAX).await
+    }
+
+    /// Up to `most` of the account's sessions that follow a place, oldest first.
+    pub(crate) async fn sessions_after(
+        &self,
+        account: AccountId,
+        (began_at, id): SessionPlace,
+        most: i64,
+    ) -> Result<Vec<Session>, StoreError> {
+        let sql = format!(
+            "{SESSIONS} AND (sessions.began_at, sessions.id) > ($2, $3)
+             ORDER BY sessions.began_at, sessions.id LIMIT $4"
+        );
+        let rows = sqlx::query_as(AssertSqlSafe(sql)).bind(account.0).bind(time_column(began_at));
+        let rows: Vec<SessionRow> = rows.bind(id).bind(most).fetch_all(self.reader()).await?;
         let keys = self.keys();
         rows.into_iter().map(|row| read_session(&keys, row)).collect()
+    }
+
+    /// Up to `most` of the account's sessions, latest first, and how many there are in all.
+    pub(crate) async fn latest_sessions(
+        &self,
+        account: AccountId,
+        most: i64,
+    ) -> Result<(Vec<Session>, u64), StoreError> {
+        let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM sessions WHERE account_id = $1")
+            .bind(account.0)
+            .fetch_one(self.reader())
+            .await?;
+        let sql = format!("{SESSIONS} ORDER BY sessions.began_at DESC, sessions.id DESC LIMIT $2");
+        let rows = sqlx::query_as(AssertSqlSafe(sql)).bind(account.0).bind(most);
+        let rows: Vec<SessionRow> = rows.fetch_all(self.reader()).await?;
+        let keys = self.keys();
+        let sessions = rows.into_iter().map(|row| read_session(&keys, row));
+        Ok((sessions.collect::<Result<_, _>>()?, count.unsigned_abs()))
     }
 
     /// The account's devices that have a session now.

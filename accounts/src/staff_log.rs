@@ -187,6 +187,25 @@ impl Store {
         Ok(rows.into_iter().map(read_entry).collect())
     }
 
+    /// Up to `most` entries about the account but those by the verb `except`, latest first, and how many there are in all.
+    pub(crate) async fn latest_staff_entries(
+        &self,
+        account: AccountId,
+        except: &str,
+        most: i64,
+    ) -> Result<(Vec<StaffEntry>, u64), StoreError> {
+        let count = "SELECT COUNT(*) FROM staff_log WHERE account_id = $1 AND verb <> $2";
+        let count = sqlx::query_scalar(count).bind(account.0).bind(except);
+        let count: i64 = count.fetch_one(self.reader()).await?;
+        let rows = sqlx::query_as(
+            "SELECT number, at, uid, verb, account_id, data, hash FROM staff_log
+             WHERE account_id = $1 AND verb <> $2 ORDER BY number DESC LIMIT $3",
+        );
+        let rows = rows.bind(account.0).bind(except).bind(most);
+        let rows: Vec<EntryRow> = rows.fetch_all(self.reader()).await?;
+        Ok((rows.into_iter().map(read_entry).collect(), count.unsigned_abs()))
+    }
+
     /// Looks whether any entry of the staff log was changed, removed, moved, added or cut off. `noted` is an end that
     /// was noted before, outside of the store.
     ///

@@ -67,14 +67,19 @@ impl Page {
     }
 
     fn parse(bytes: &[u8]) -> Option<Self> {
-        let text = String::from_utf8_lossy(bytes);
-        let (head, body) = text.split_once("\r\n\r\n")?;
+        let end = memchr::memmem::find(bytes, b"\r\n\r\n")?;
+        let (head, body) = (String::from_utf8_lossy(&bytes[..end]), &bytes[end + 4..]);
         let mut lines = head.lines();
         let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
         let headers = lines.filter_map(|line| line.split_once(": "));
         let headers =
             headers.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())).collect();
-        Some(Self { status, headers, body: body.to_owned() })
+        let page = Self { status, headers, body: String::new() };
+        let body = match page.header("transfer-encoding") {
+            Some("chunked") => &joined(body)?,
+            _ => body,
+        };
+        Some(Self { body: String::from_utf8_lossy(body).into_owned(), ..page })
     }
 }
 
@@ -243,6 +248,22 @@ pub fn dial(source: IpAddr, to: SocketAddr) -> std::io::Result<TcpStream> {
     socket.bind(&SocketAddr::new(source, 0).into())?;
     socket.connect(&to.into())?;
     Ok(socket.into())
+}
+
+/// What a body in chunks says; nothing if its end is missing.
+fn joined(mut rest: &[u8]) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let line = memchr::memmem::find(rest, b"\r\n")?;
+        let length = std::str::from_utf8(&rest[..line]).ok()?;
+        let length = usize::from_str_radix(length, 16).ok()?;
+        let chunk = &rest[line + 2..];
+        if length == 0 {
+            return Some(body);
+        }
+        body.extend(chunk.get(..length)?);
+        rest = chunk.get(length + 2..)?;
+    }
 }
 
 /// A value as it stands in a form.

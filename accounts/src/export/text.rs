@@ -7,23 +7,30 @@ use zeroize::Zeroizing;
 use super::Export;
 
 pub(super) fn render(export: &Export) -> Zeroizing<String> {
-    let mut page = Page(Zeroizing::new(format!("{}\n", export.about)));
+    let mut page = Page(Zeroizing::new(format!("{}\n", export.own.about)));
     page.heading("Account");
-    page.line(format!("number {}, this export made {}", export.account, export.made_at));
-    page.line(format!("e-mail address: {}", export.email.as_deref().unwrap_or("none any more")));
-    if let Some(email) = &export.email_to_be_confirmed {
+    page.line(format!("number {}, this export made {}", export.own.account, export.own.made_at));
+    page.line(format!(
+        "e-mail address: {}",
+        export.own.email.as_deref().unwrap_or("none any more")
+    ));
+    if let Some(email) = &export.own.email_to_be_confirmed {
         page.line(format!("new e-mail address, not confirmed yet: {email}"));
     }
-    page.line(format!("confirmed: {}, {}", export.confirmation, export.confirmed_at));
-    page.line(format!("password: {}", export.password));
-    if let Some(at) = &export.cancelled_at {
+    page.line(format!("confirmed: {}, {}", export.own.confirmation, export.own.confirmed_at));
+    page.line(format!("password: {}", export.own.password));
+    if let Some(at) = &export.own.cancelled_at {
         page.line(format!("cancelled: {at}"));
     }
-    page.list("Services", &export.services, |service| match &service.ends_at {
+    if let Some(kept) = export.own.kept {
+        page.heading("How long it is kept");
+        kept.lines().into_iter().for_each(|line| page.line(line));
+    }
+    page.list("Services", &export.own.services, |service| match &service.ends_at {
         Some(ends_at) => format!("{}, until {ends_at}", service.name),
         None => format!("{}, without end", service.name),
     });
-    page.list("Devices", &export.devices, |device| {
+    page.list("Devices", &export.own.devices, |device| {
         format!(
             "{}: {} and {}, public key {} since {}, with a preshared key",
             device.name, device.tunnel_v4, device.tunnel_v6, device.public_key, device.key_since
@@ -38,7 +45,7 @@ pub(super) fn render(export: &Export) -> Zeroizing<String> {
             session.device.as_deref().unwrap_or("a device that is removed")
         )
     });
-    page.list("Consents to disclosures", &export.consents, |consent| {
+    page.list("Consents to disclosures", &export.own.consents, |consent| {
         let withdrawn = consent.withdrawn_at.as_ref();
         let withdrawn = withdrawn.map_or_else(String::new, |at| format!(", withdrawn {at}"));
         format!("to {}, given {}{withdrawn}", consent.recipient, consent.given_at)
@@ -49,7 +56,7 @@ pub(super) fn render(export: &Export) -> Zeroizing<String> {
             former.kind, former.value, former.reason, former.archived_at, former.keep_until
         )
     });
-    page.list("Privacy rules", &export.rules, |rules| {
+    page.list("Privacy rules", &export.own.rules, |rules| {
         let letter = rules.letter_written_at.as_ref().map(|written| match &rules.letter_sent_at {
             Some(sent) => format!(", letter written {written} and sent {sent}"),
             None => format!(", letter written {written} and not sent"),

@@ -41,6 +41,8 @@ pub(super) enum Failure {
     TooLarge,
     /// It took too long to come.
     TooSlow,
+    /// Others do the same already, and there is room for few.
+    Busy,
     /// The store failed.
     Store(StoreError),
     /// The site failed.
@@ -73,6 +75,7 @@ impl Failure {
             Self::NotUnderstood => StatusCode::BAD_REQUEST,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Self::Store(_) | Self::Fault => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }

@@ -8,6 +8,7 @@ mod answer;
 mod assets;
 mod certificate;
 mod choice;
+mod downloads;
 mod errors;
 mod fields;
 mod gate;
@@ -37,8 +38,8 @@ pub use self::{
     server::serve,
     surroundings::{Audited, Doing, Surroundings},
 };
-use self::{places::Places, visits::Visits, words::Words};
-use crate::{Door, Store, post::Contact};
+use self::{downloads::Downloads, places::Places, visits::Visits, words::Words};
+use crate::{Door, Kept, Store, post::Contact};
 
 /// Between two looks at what is to be forgotten.
 const FORGETTING_INTERVAL: Duration = Duration::from_secs(60);
@@ -58,6 +59,13 @@ pub struct Facts {
     pub keep_records: u32,
 }
 
+impl Facts {
+    /// How long each thing is kept that is held about a customer.
+    const fn kept(&self) -> Kept {
+        Kept::new(self.keep_sessions, self.keep_archive, self.keep_records)
+    }
+}
+
 /// The site.
 #[derive(Debug)]
 pub struct Site {
@@ -68,6 +76,7 @@ pub struct Site {
     words: &'static Words,
     visits: Visits,
     places: Arc<Places>,
+    downloads: Arc<Downloads>,
     errors: Arc<Errors>,
     /// Where the store and the visits are used. Connections may be served elsewhere, at a lower priority: who can be kept
     /// waiting there must not hold what control waits for.
@@ -93,6 +102,7 @@ impl Site {
             words: Words::first(),
             visits: Visits::default(),
             places: Arc::new(Places::new(tunnel)),
+            downloads: Arc::default(),
             errors,
             control: Handle::current(),
         });

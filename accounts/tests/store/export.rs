@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
-use tacit_accounts::{AccountId, DataKind, Deed, Reader, inventory};
+use tacit_accounts::{
+    AccountId, DataKind, Deed, Kept, Reader, SessionChange, StoreError, export::Document, inventory,
+};
 
-use crate::{Fixture, NOW, email, inventory::one_of_everything, later};
+use crate::{Fixture, NOW, email, inventory::one_of_everything, ip, later};
 
 /// Where the customer sees what a column holds, or why not.
 enum Shown {
@@ -140,6 +142,52 @@ async fn export_of_everything() -> Vec<(Value, String)> {
     let before = export().await;
     store.cancel_account(account, later(80)).await.unwrap();
     vec![before, export().await]
+}
+
+/// More sessions than are read at a time, many of which began at the same moment.
+async fn flap(fixture: &Fixture, account: AccountId) {
+    let device = fixture.store.devices(account).await.unwrap()[0].id;
+    let began = |number: u64| SessionChange::Began {
+        device,
+        connecting_ip: ip("192.0.2.9"),
+        at: later(60 + number / 300),
+    };
+    let changes: Vec<_> = (0..1200).map(began).collect();
+    fixture.store.session_recorder().await.unwrap().record(&changes, later(90)).await.unwrap();
+}
+
+#[tokio::test]
+async fn document_in_pieces_says_what_the_export_says() {
+    let fixture = Fixture::new().await;
+    one_of_everything(&fixture).await;
+    let account = AccountId(1);
+    flap(&fixture, account).await;
+    for number in 0..1100 {
+        let verb = if number % 2 == 0 { "account show" } else { "disclosure make" };
+        let look = Deed::on(account, verb, &[DataKind::Email]);
+        fixture.store.for_staff(7).note_look(look, NOW).await.unwrap();
+    }
+    let kept = Kept::new(1, 2, 3);
+    let mut document = Document::new(fixture.store.clone(), account, kept, later(90));
+    let (mut text, mut largest) = (String::new(), 0);
+    while let Some(piece) = document.piece().await.unwrap() {
+        largest = largest.max(piece.len());
+        text.push_str(&piece);
+    }
+    assert!(largest < 128 * 1024, "{largest} bytes at once of {}", text.len());
+    let document: Value = serde_json::from_str(&text).unwrap();
+    let export = fixture.store.export(account, Reader::Customer, later(90)).await.unwrap();
+    let export: Value = serde_json::from_str(&export.with_kept(kept).json()).unwrap();
+    assert_eq!(document, export);
+    assert_eq!(document["sessions"].as_array().unwrap().len(), 1201);
+}
+
+#[tokio::test]
+async fn document_of_nobody_is_refused() {
+    let fixture = Fixture::new().await;
+    let kept = Kept::new(1, 2, 3);
+    let mut document = Document::new(fixture.store.clone(), AccountId(7), kept, NOW);
+    assert!(matches!(document.piece().await, Err(StoreError::NoSuchAccount)));
 }
 
 #[test]

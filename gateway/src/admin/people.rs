@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tacit_accounts::{
-    AccountId, AccountSelector, Code, DataKind, Deed, EmailAddress, Password, Reader,
+    AccountId, AccountSelector, Code, DataKind, Deed, EmailAddress, Kept, Password, Reader,
     Service as StoredService, ServiceName, Term as StoredTerm, codes::MAX_DAYS,
 };
 use tacit_messages::UnixSeconds;
@@ -179,7 +179,9 @@ impl Answer for ExportAccount {
     async fn answer(self, gateway: Arc<Gateway>, caller: Caller) -> Result<Exported, Refused> {
         let now = UnixSeconds::now();
         let account = find_number(&gateway, &self.account).await?;
-        let export = gateway.store.export(account, Reader::Customer, now).await?;
+        let settings = gateway.settings.now();
+        let kept = Kept::new(settings.keep_sessions, settings.keep_archive, settings.keep_records);
+        let export = gateway.store.export(account, Reader::Customer, now).await?.with_kept(kept);
         gateway.note_look(&caller, Deed::on(account, "account export", DataKind::ALL)).await?;
         Ok(Exported { json: export.json().to_string(), text: export.text().to_string() })
     }

@@ -5,6 +5,7 @@ mod audit;
 mod browser;
 mod certificate;
 mod crowds;
+mod flapping;
 mod gateways;
 mod headers;
 mod journey;

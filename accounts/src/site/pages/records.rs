@@ -4,17 +4,22 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::{
+    BoxError,
+    body::Body,
     extract::State,
     http::header::{CONTENT_DISPOSITION, CONTENT_TYPE},
     response::IntoResponse,
 };
+use futures_util::stream;
 use tacit_messages::UnixSeconds;
+use tokio::runtime::Handle;
 
 use crate::{
-    Export, Reader,
+    export::{Document, Excerpt},
     site::{
         Facts, Site,
         answer::{Answer, Frame, page},
+        downloads::Turn,
         visitor::Visitor,
         words::readable,
     },
@@ -25,7 +30,7 @@ use crate::{
 struct Records<'a> {
     frame: Frame<'a>,
     facts: &'a Facts,
-    held: Export,
+    held: Excerpt,
 }
 
 impl Records<'_> {
@@ -36,13 +41,41 @@ impl Records<'_> {
 }
 
 pub(super) async fn show(State(site): State<Arc<Site>>, visitor: Visitor) -> Answer {
-    let held = site.store.export(visitor.account, Reader::Customer, UnixSeconds::now()).await?;
+    let held = site.store.excerpt(visitor.account, UnixSeconds::now()).await?;
     page(&Records { frame: Frame::new(&site, Some(&visitor)), facts: &site.facts, held })
 }
 
 pub(super) async fn download(State(site): State<Arc<Site>>, visitor: Visitor) -> Answer {
-    let held = site.store.export(visitor.account, Reader::Customer, UnixSeconds::now()).await?;
+    let turn = site.downloads.take(visitor.account).await?;
+    let (store, kept) = (site.store.clone(), site.facts.kept());
+    let mut document = Document::new(store, visitor.account, kept, UnixSeconds::now());
+    // A store that is away is told of as anywhere else; later the document ends before its end, which browsers tell of.
+    let begin = document.piece().await?;
     let file = "attachment; filename=\"what-is-held-about-me.json\"";
     let headers = [(CONTENT_TYPE, "application/json"), (CONTENT_DISPOSITION, file)];
-    Ok((headers, held.json().to_string()).into_response())
+    let rest = Rest { document, control: site.control.clone(), _turn: turn };
+    Ok((headers, body(begin, rest)).into_response())
+}
+
+/// What is still to be written of a document, and the turn, which lasts until it is sent or the connection is gone.
+struct Rest {
+    document: Document,
+    control: Handle,
+    _turn: Turn,
+}
+
+/// A body that is read from the store as it is sent.
+fn body(begin: Option<String>, rest: Rest) -> Body {
+    Body::from_stream(stream::try_unfold((begin, rest), async |(piece, rest)| match piece {
+        Some(piece) => Ok(Some((piece, (None, rest)))),
+        None => next(rest).await,
+    }))
+}
+
+/// The next piece. The store is used among control's own tasks, as by pages.
+async fn next(mut rest: Rest) -> Result<Option<(String, (Option<String>, Rest))>, BoxError> {
+    let control = rest.control.clone();
+    let reading = control.spawn(async move { (rest.document.piece().await, rest) });
+    let (piece, rest) = reading.await?;
+    Ok(piece?.map(|piece| (piece, (None, rest))))
 }

@@ -27,6 +27,7 @@ impl Words {
             Failure::NotUnderstood => ("failure.not-understood", "failure.not-understood-why"),
             Failure::TooLarge => ("failure.too-large", "failure.too-large-why"),
             Failure::TooSlow => ("failure.too-slow", "failure.too-slow-why"),
+            Failure::Busy => ("failure.busy", "failure.busy-why"),
             Failure::Store(_) | Failure::Fault => ("failure.fault", "failure.fault-why"),
         };
         (self.say(title), self.say(why))
