@@ -1,10 +1,13 @@
 //! What the site keeps and lets browsers keep: nothing.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fs, net::Ipv4Addr};
 
 use tacit_tests::{Gateway, Lab};
 
-use super::{EMAIL, OPEN, PASSWORD, PERSONAL, customer, logged_in, start, visitor};
+use super::{
+    EMAIL, OPEN, PASSWORD, PERSONAL, browser::NEW_EMAIL, customer, flapping, logged_in, pictures,
+    start, visitor,
+};
 
 #[test]
 fn every_answer_says_that_nothing_else_is_loaded_and_nothing_kept() {
@@ -36,13 +39,39 @@ fn every_answer_says_that_nothing_else_is_loaded_and_nothing_kept() {
     }
 }
 
+/// A customer with all the devices that there may be, more sessions than a page shows, and something in every list.
+fn filled<'lab>(lab: &'lab Lab, gateway: &mut Gateway<'lab>) {
+    customer(lab, gateway, NEW_EMAIL);
+    for number in 1..5 {
+        gateway.add_device(NEW_EMAIL, &format!("{number}{}", "m".repeat(62)));
+    }
+    pictures::fill(lab, gateway);
+    let mut ann = logged_in(lab, gateway, NEW_EMAIL);
+    for number in 1..4 {
+        let recipient = format!("Notary of Anytown, room {number}");
+        let consent = [("recipient", recipient.as_str()), ("password", PASSWORD)];
+        assert_eq!(ann.submit("/consents", "/consents", &consent).status, 303);
+    }
+    for _ in 0..25 {
+        gateway.text(&["account", "show", NEW_EMAIL]);
+    }
+    gateway.stop();
+    flapping::flap(gateway, 1, 150);
+    gateway.run();
+}
+
+/// What is bounded is what a page has of a customer, however much there is, and the files with it. Not bounded are the
+/// rules: an operator's may be 128 KiB long, and the page of a version has its text and that of the one before. Here they are
+/// those that the program brings along.
 #[test]
 fn pages_are_small_and_load_nothing_from_elsewhere() {
     let lab = Lab::new(0);
-    let (gateway, _server) = start(&lab, &[]);
-    customer(&lab, &gateway, EMAIL);
-    let mut ann = logged_in(&lab, &gateway, EMAIL);
-    for path in [&OPEN[..], &PERSONAL].concat() {
+    let (mut gateway, _server) = start(&lab, &[]);
+    filled(&lab, &mut gateway);
+    let mut ann = logged_in(&lab, &gateway, NEW_EMAIL);
+    let records = ann.get("/records").body;
+    assert!(records.contains("The latest 100 of 150.") && records.contains("The latest 20 of "));
+    for path in [&OPEN[..], &PERSONAL, &["/rules/2"]].concat() {
         let page = ann.get(path);
         let mut size = page.body.len();
         for attribute in [" src=\"", "rel=\"stylesheet\" href=\"", "rel=\"icon\" href=\""] {
@@ -51,7 +80,7 @@ fn pages_are_small_and_load_nothing_from_elsewhere() {
                 assert!(address.starts_with("/assets/"), "{path} loads {address}");
                 let file = ann.get(address);
                 assert_eq!(file.status, 200, "{address}");
-                // All that a page needs is named in it, so it comes in one more round trip.
+                // All that a page needs is named in it, at most four files, so a browser asks for them all at once.
                 for more in ["@import", "url(", "import(", "import ", "importScripts", "XMLHttp"] {
                     assert!(!file.body.contains(more), "{address} loads more: {more}");
                 }
@@ -100,20 +129,41 @@ fn visitors_leave_nothing_in_the_log_or_on_the_disk() {
     let lab = Lab::new(0);
     let mut gateway = Gateway::start(&lab);
     customer(&lab, &gateway, EMAIL);
-    let mut ann = logged_in(&lab, &gateway, EMAIL);
+    let from = Ipv4Addr::new(127, 94, 203, 61);
+    let mut ann = visitor(&lab, &gateway).coming_from(from.into());
+    assert_eq!(ann.log_in(EMAIL, PASSWORD).status, 303);
     let cookie = ann.cookie.clone().unwrap();
-    ann.get("/a-page-that-there-is-not");
+    for path in [&OPEN[..], &PERSONAL, &["/a-page-that-there-is-not"]].concat() {
+        ann.get(path);
+    }
     ann.log_in("somebody-else@example.org", "wrong-password-of-ann");
-    gateway.stop();
-    let log = gateway.log();
     let value = cookie.split('=').nth(1).unwrap();
-    let traces = ["a-page-that-there-is-not", "somebody-else", "wrong-password", value, "/log-in"];
+    let texts = ["a-page-that-there-is-not", "somebody-else", "wrong-password", value, "/log-in"];
+    let address = from.to_string();
+    let mut traces: Vec<&[u8]> = texts.iter().map(|text| text.as_bytes()).collect();
+    let octets = from.octets();
+    let reversed = [octets[3], octets[2], octets[1], octets[0]];
+    traces.extend([address.as_bytes(), &octets, &reversed]);
+    let control = gateway.json(&["status"])["control"]["pid"].as_u64().unwrap();
+    // What it has open, also of files that have no name, and then what stays.
+    let mut searched = open_files(&lab, control);
+    assert!(!searched.is_empty());
+    gateway.stop();
+    let files = fs::read_dir(gateway.data_dir()).unwrap();
+    searched.extend(files.map(|file| fs::read(file.unwrap().path()).unwrap()));
+    searched.push(gateway.log().into_bytes());
     for trace in traces {
-        assert!(!log.contains(trace), "{trace} is in the log");
-        for file in std::fs::read_dir(gateway.data_dir()).unwrap() {
-            let bytes = std::fs::read(file.unwrap().path()).unwrap();
-            let found = memchr::memmem::find(&bytes, trace.as_bytes());
-            assert_eq!(found, None, "{trace} is on the disk");
+        for bytes in &searched {
+            let found = memchr::memmem::find(bytes, trace);
+            assert_eq!(found, None, "{:?} is kept", String::from_utf8_lossy(trace));
         }
     }
+}
+
+/// All files that a process has open, memory-backed ones too.
+fn open_files(lab: &Lab, pid: u64) -> Vec<Vec<u8>> {
+    let descriptors = fs::read_dir(lab.gateway.path(&format!("/proc/{pid}/fd"))).unwrap();
+    let paths = descriptors.map(|descriptor| descriptor.unwrap().path());
+    let files = paths.filter(|path| fs::metadata(path).is_ok_and(|file| file.is_file()));
+    files.map(|path| fs::read(path).unwrap()).collect()
 }
