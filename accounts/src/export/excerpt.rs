@@ -1,5 +1,6 @@
 //! What a page shows of everything: all that has bounds, and of what grows the latest.
 
+use serde::Serialize;
 use tacit_messages::UnixSeconds;
 
 use super::{
@@ -15,13 +16,16 @@ const SESSIONS: usize = 100;
 const OTHERS: usize = 20;
 
 /// The latest of a list, the last one first, and how many there are in all.
+#[derive(Serialize)]
 pub(crate) struct Latest<T> {
     pub(crate) shown: Vec<T>,
     pub(crate) count: u64,
 }
 
 /// What a customer is shown of what is held.
-pub(crate) struct Excerpt {
+#[derive(Serialize)]
+pub struct Excerpt {
+    #[serde(flatten)]
     pub(crate) own: OwnPart,
     pub(crate) sessions: Latest<SessionPart>,
     pub(crate) former_values: Latest<FormerPart>,
@@ -62,7 +66,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NoSuchAccount`]
-    pub(crate) async fn excerpt(
+    pub async fn excerpt(
         &self,
         account: AccountId,
         now: UnixSeconds,

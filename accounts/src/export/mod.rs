@@ -11,14 +11,11 @@ use tacit_messages::UnixSeconds;
 use zeroize::Zeroizing;
 
 use self::parts::parts;
-pub use self::{document::Document, kept::Kept};
-pub(crate) use self::{
-    excerpt::Excerpt,
-    parts::{
-        ConsentPart, DevicePart, DisclosurePart, FormerPart, RulesPart, ServicePart, SessionPart,
-        StaffPart,
-    },
+pub(crate) use self::parts::{
+    ConsentPart, DevicePart, DisclosurePart, FormerPart, RulesPart, ServicePart, SessionPart,
+    StaffPart,
 };
+pub use self::{document::Document, excerpt::Excerpt, kept::Kept};
 use crate::{
     AccountId, Confirmation, Store, StoreError,
     personal::{EMAIL, PENDING_EMAIL},

@@ -156,17 +156,48 @@ async fn flap(fixture: &Fixture, account: AccountId) {
     fixture.store.session_recorder().await.unwrap().record(&changes, later(90)).await.unwrap();
 }
 
+/// Has the staff look at the account, and disclose something of it.
+async fn look(fixture: &Fixture, account: AccountId, count: u64) {
+    for number in 0..count {
+        let verb = if number % 2 == 0 { "account show" } else { "disclosure make" };
+        let look = Deed::on(account, verb, &[DataKind::Email]);
+        fixture.store.for_staff(7).note_look(look, later(number)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn excerpt_has_the_latest_of_each_list_and_says_how_many_there_are() {
+    let fixture = Fixture::new().await;
+    one_of_everything(&fixture).await;
+    let account = AccountId(1);
+    flap(&fixture, account).await;
+    look(&fixture, account, 60).await;
+    let export = fixture.store.export(account, Reader::Customer, later(90)).await.unwrap();
+    let export: Value = serde_json::from_str(&export.json()).unwrap();
+    let excerpt = fixture.store.excerpt(account, later(90)).await.unwrap();
+    let excerpt = serde_json::to_value(&excerpt).unwrap();
+    let lists = ["sessions", "former_values", "rules", "consents", "disclosures", "seen_by_staff"];
+    for (list, most) in lists.into_iter().zip([100, 20, 20, 20, 20, 20]) {
+        let all = export[list].as_array().unwrap();
+        let latest: Vec<_> = all.iter().rev().take(most).cloned().collect();
+        assert_eq!(excerpt[list]["shown"], Value::Array(latest), "{list}");
+        assert_eq!(excerpt[list]["count"], all.len(), "{list}");
+    }
+    assert_eq!(excerpt["sessions"]["count"], 1201);
+    assert!(excerpt["seen_by_staff"]["count"].as_u64() >= Some(30));
+    for list in ["former_values", "consents", "disclosures"] {
+        assert!(excerpt[list]["count"].as_u64() >= Some(1), "{list}");
+    }
+    assert_eq!((&excerpt["email"], &excerpt["devices"]), (&export["email"], &export["devices"]));
+}
+
 #[tokio::test]
 async fn document_in_pieces_says_what_the_export_says() {
     let fixture = Fixture::new().await;
     one_of_everything(&fixture).await;
     let account = AccountId(1);
     flap(&fixture, account).await;
-    for number in 0..1100 {
-        let verb = if number % 2 == 0 { "account show" } else { "disclosure make" };
-        let look = Deed::on(account, verb, &[DataKind::Email]);
-        fixture.store.for_staff(7).note_look(look, NOW).await.unwrap();
-    }
+    look(&fixture, account, 1100).await;
     let kept = Kept::new(1, 2, 3);
     let mut document = Document::new(fixture.store.clone(), account, kept, later(90));
     let (mut text, mut largest) = (String::new(), 0);
