@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     control::{
-        Gateway, connections,
+        Gateway,
         retention::{self, DAY},
         store_state::Use,
     },
@@ -190,7 +190,7 @@ impl Answer for RotateDevice {
             .await?;
         gateway.revoke(old).await;
         log::changed("device rotated", caller.uid);
-        connections::forget_now(device.tunnel_v4, device.tunnel_v6).await;
+        gateway.forget_connections(&[(device.tunnel_v4, device.tunnel_v6)]).await;
         Ok(config.of(&gateway, device))
     }
 }
@@ -207,7 +207,7 @@ impl Answer for RemoveDevice {
         let Some(device) = devices.into_iter().find(|device| device.id == removed) else {
             return Err(Refused::fault("the device was changed by somebody else, then removed"));
         };
-        connections::forget_now(device.tunnel_v4, device.tunnel_v6).await;
+        gateway.forget_connections(&[(device.tunnel_v4, device.tunnel_v6)]).await;
         Ok(device.into())
     }
 }

@@ -86,7 +86,10 @@ fn is_commit(text: &str) -> bool {
 
 impl Answer for ListStaleAddresses {
     async fn answer(self, gateway: Arc<Gateway>, _caller: Caller) -> Result<Vec<IpAddr>, Refused> {
-        let mut live = HashSet::new();
+        // Of a device that was just removed they are about to be deleted.
+        let waiting = gateway.revoked.waiting();
+        let mut live: HashSet<_> =
+            waiting.into_iter().flat_map(|(v4, v6)| [IpAddr::V4(v4), v6.into()]).collect();
         for device in gateway.devices_with_connections() {
             let addresses = gateway.store.tunnel_addresses(device).await?;
             live.extend(addresses.into_iter().flat_map(|(v4, v6)| [IpAddr::V4(v4), v6.into()]));

@@ -1,67 +1,64 @@
 //! Deletes what the kernel knows of devices' connections once they are gone: it names destinations.
 
-use std::{
-    collections::HashMap,
-    net::{Ipv4Addr, Ipv6Addr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tacit_accounts::Store;
 use tacit_messages::{DeviceId, clock::Instant};
 use tokio::{
     task::JoinHandle,
-    time::{interval, sleep},
+    time::{MissedTickBehavior, interval, sleep},
 };
 
-use super::departures::Departures;
+use super::{
+    departures::Departures,
+    revoked::{Addresses, Revoked},
+};
 use crate::host;
 
-/// Between two looks at who is gone.
+/// Between two looks at who is gone, and between two times at which the kernel is asked for all its entries.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long a packet that was on its way when its device was revoked may take to be gone.
-const ON_ITS_WAY: Duration = Duration::from_secs(2);
-
-/// Deletes the kernel's connection-tracking entries of devices whose session is over.
+/// Deletes the kernel's connection-tracking entries of devices whose session is over, or that are revoked.
 ///
 /// A device that was removed elsewhere has no addresses in the store any more, so they are noted while it is here.
-pub(super) fn start(store: Store, departures: Arc<Mutex<Departures>>) -> JoinHandle<()> {
+pub(super) fn start(
+    store: Store,
+    departures: Arc<Mutex<Departures>>,
+    revoked: Arc<Revoked>,
+) -> JoinHandle<()> {
     tokio::spawn(async move {
         let mut ticks = interval(INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut noted = HashMap::new();
         loop {
-            ticks.tick().await;
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = revoked.came() => {}
+            }
             let staying = departures.lock().staying();
             note_addresses(&store, &mut noted, staying).await;
-            let gone = departures.lock().take_gone(Instant::now());
-            if forget(&store, &noted, &gone).await.is_ok() {
+            let now = Instant::now();
+            let (gone, due) = (departures.lock().take_gone(now), revoked.take_due(now));
+            let has_asked = !gone.is_empty() || !due.is_empty();
+            if forget(&store, &noted, &gone, due.clone()).await.is_ok() {
                 noted.retain(|device, _| !gone.contains(device));
             } else {
                 departures.lock().still_leaving(gone, Instant::now());
+                revoked.put_back(due, Instant::now());
+            }
+            revoked.are_gone();
+            if has_asked {
+                sleep(INTERVAL).await;
             }
         }
     })
 }
 
-/// Deletes the connection-tracking entries of a revoked device now, and once more when nothing is on its way.
-pub(crate) async fn forget_now(v4: Ipv4Addr, v6: Ipv6Addr) {
-    let _ = host::conntrack::forget(vec![(v4, v6)]).await;
-    tokio::spawn(async move {
-        loop {
-            sleep(ON_ITS_WAY).await;
-            if host::conntrack::forget(vec![(v4, v6)]).await.is_ok() {
-                return;
-            }
-        }
-    });
-}
-
 /// Notes the addresses of those of `devices` of which they are not known yet.
 async fn note_addresses(
     store: &Store,
-    noted: &mut HashMap<DeviceId, (Ipv4Addr, Ipv6Addr)>,
+    noted: &mut HashMap<DeviceId, Addresses>,
     devices: Vec<DeviceId>,
 ) {
     for device in devices {
@@ -75,13 +72,13 @@ async fn note_addresses(
     }
 }
 
-/// Deletes the entries of `devices`; after an error some may be left.
+/// Deletes the entries of `devices` and of `addresses`; after an error some may be left.
 pub(super) async fn forget(
     store: &Store,
-    noted: &HashMap<DeviceId, (Ipv4Addr, Ipv6Addr)>,
+    noted: &HashMap<DeviceId, Addresses>,
     devices: &[DeviceId],
+    mut addresses: Vec<Addresses>,
 ) -> anyhow::Result<()> {
-    let mut addresses = Vec::new();
     for device in devices {
         match noted.get(device) {
             Some(noted) => addresses.push(*noted),

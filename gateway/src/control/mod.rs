@@ -6,7 +6,7 @@
 //! store, raises the network and has the forwarder started. The stop goes the same way back and leaves the host as it
 //! was. SIGHUP has it read its settings again ([`reload`]).
 
-pub(crate) mod connections;
+mod connections;
 pub(crate) mod data_dir;
 pub(crate) mod data_key;
 mod departures;
@@ -32,6 +32,7 @@ mod outbox;
 pub(crate) mod post;
 mod reload;
 pub(crate) mod retention;
+mod revoked;
 mod seal;
 mod service_ends;
 mod service_manager;
@@ -82,6 +83,7 @@ use self::{
     outbox::Outbox,
     post::Post,
     retention::DAY,
+    revoked::{Addresses, Revoked},
     seal::Seal,
     service_manager::ServiceManager,
     session_writer::SessionWriter,
@@ -144,6 +146,8 @@ pub(crate) struct Gateway {
     pub(crate) last_audit: Mutex<Option<Audited>>,
     outbox: Arc<Outbox>,
     departures: Arc<Mutex<Departures>>,
+    /// Revoked devices of which the kernel may know connections.
+    pub(crate) revoked: Arc<Revoked>,
     /// The settings file, as it was when all of it came into force.
     pub(crate) config: RwLock<ConfigFile>,
     /// Where metrics are.
@@ -170,9 +174,13 @@ impl Gateway {
         for device in devices {
             self.revoke(device.id).await;
         }
-        for device in devices {
-            connections::forget_now(device.tunnel_v4, device.tunnel_v6).await;
-        }
+        let addresses = |device: &RemovedDevice| (device.tunnel_v4, device.tunnel_v6);
+        self.forget_connections(&devices.iter().map(addresses).collect::<Vec<_>>()).await;
+    }
+
+    /// Has what the kernel knows of revoked devices' connections deleted, within a second.
+    pub(crate) async fn forget_connections(&self, devices: &[Addresses]) {
+        self.revoked.forget(devices).await;
     }
 
     /// Writes to the staff log that the caller is going to be shown data.
@@ -336,6 +344,7 @@ impl Prepared {
             last_audit: Mutex::default(),
             outbox: Arc::new(Outbox::default()),
             departures: Arc::default(),
+            revoked: Arc::default(),
             config: RwLock::new(config),
             metrics: metrics.as_ref().and_then(|listener| listener.local_addr().ok()),
             firewall: None,
@@ -454,8 +463,8 @@ impl Running {
         let ending = service_ends::start(Arc::clone(&gateway));
         let purging = retention::start(store.clone(), Arc::clone(&gateway.settings));
         let posting = gateway.post.start();
-        let cleaning =
-            connections::start(store.clone(), Arc::clone(&supervisor.hearing.departures));
+        let departures = Arc::clone(&supervisor.hearing.departures);
+        let cleaning = connections::start(store.clone(), departures, Arc::clone(&gateway.revoked));
         let mut late = stop.clone();
         tokio::select! {
             () = supervisor.run(forwarder, &mut stop) => {}
@@ -483,8 +492,9 @@ impl Running {
             log::alive_not_written(&error);
         }
         let gone = supervisor.hearing.departures.lock().take_all();
-        if timeout(STOP_PATIENCE, connections::forget(store, &HashMap::new(), &gone)).await.is_err()
-        {
+        let (nothing, revoked) = (HashMap::new(), gateway.revoked.waiting());
+        let forgotten = connections::forget(store, &nothing, &gone, revoked);
+        if timeout(STOP_PATIENCE, forgotten).await.is_err() {
             log::stop_failed(&"not all connection-tracking entries are deleted");
         }
         supervisor.network.lower().await;

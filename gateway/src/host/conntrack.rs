@@ -4,7 +4,10 @@
 //! The kernel cannot be told to delete all entries of an IPv6 address, so the entries are read to be deleted. What is
 //! read names destinations, which this process must not know: it stays in one buffer, which is wiped.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::{
+    collections::HashSet,
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
 use ipnet::IpNet;
 use rustix::{
@@ -42,12 +45,9 @@ const NUMBER: u16 = 0x3fff;
 /// # Errors
 /// If this process or the kernel lacks something for a moment: then entries may be left, and a later try helps.
 pub(crate) async fn forget(devices: Vec<(Ipv4Addr, Ipv6Addr)>) -> rustix::io::Result<()> {
-    let ours = move |end: &[u8]| {
-        devices
-            .iter()
-            .any(|(v4, v6)| end == v4.octets().as_slice() || end == v6.octets().as_slice())
-    };
-    forget_where(ours).await
+    let octets = |(v4, v6): (Ipv4Addr, Ipv6Addr)| [v4.octets().to_vec(), v6.octets().to_vec()];
+    let ours: HashSet<Vec<u8>> = devices.into_iter().flat_map(octets).collect();
+    forget_where(move |end| ours.contains(end)).await
 }
 
 /// Deletes the kernel's entries of all tunnel addresses, as far as the kernel lets it.
