@@ -216,7 +216,7 @@ impl Store {
 
 /// What the account with this address may be found by, in the order in which a value sealed anew goes through the keys:
 /// so it is not missed on its way.
-fn email_hashes(keys: &DataKeys, email: &EmailAddress) -> Vec<Vec<u8>> {
+pub(crate) fn email_hashes(keys: &DataKeys, email: &EmailAddress) -> Vec<Vec<u8>> {
     let mut hashes: Vec<_> = keys.iter().map(|key| email_hash(key, email)).collect();
     hashes.reverse();
     hashes

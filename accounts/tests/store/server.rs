@@ -4,6 +4,10 @@ use std::{
     fs::{self, Permissions},
     os::unix::fs::PermissionsExt,
     path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -11,10 +15,14 @@ use sqlx::{AnyConnection, Connection, Executor};
 use tacit_accounts::{DataKind, Database, Deed, Inspection, Store, StoreError};
 use tacit_messages::clock::Instant;
 use tacit_tests::postgres::Postgres;
-use tokio::time::sleep;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, copy},
+    net::{UnixListener, UnixStream},
+    time::sleep,
+};
 
 use crate::{
-    Fixture, NOW, Place, add_account, add_device, data_keys, ip, later, name, open,
+    Fixture, NOW, Place, add_account, add_device, data_keys, email, ip, later, name, open,
     opening::open_at_once, pool, sealing::files,
 };
 
@@ -413,4 +421,58 @@ async fn listener_that_lost_its_server_listens_again() {
     );
     removed.unwrap();
     assert!(Instant::now().since(began_at) < Duration::from_secs(2));
+}
+
+/// Passes bytes on to the Unix socket of a server, and counts how often it is asked something. Returns the database's address by
+/// way of it.
+fn counting_proxy(url: &str, dir: &Path) -> (String, Arc<AtomicUsize>) {
+    let (user, place) = url.split_once('@').unwrap();
+    let (server_dir, rest) = place.split_once(':').unwrap();
+    let (port, _) = rest.split_once('/').unwrap();
+    let server = Path::new(&server_dir.replace("%2F", "/")).join(format!(".s.PGSQL.{port}"));
+    let listener = UnixListener::bind(dir.join(format!(".s.PGSQL.{port}"))).unwrap();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let (mut from_client, mut to_client) = client.into_split();
+            let (mut from_server, mut to_server) =
+                UnixStream::connect(&server).await.unwrap().into_split();
+            tokio::spawn(async move { copy(&mut from_server, &mut to_client).await });
+            let count = Arc::clone(&count);
+            tokio::spawn(async move {
+                let mut buffer = vec![0; 65536];
+                while let Ok(len @ 1..) = from_client.read(&mut buffer).await {
+                    count.fetch_add(1, Ordering::Relaxed);
+                    to_server.write_all(&buffer[..len]).await.unwrap();
+                }
+            });
+        }
+    });
+    let dir = dir.display().to_string().replace('/', "%2F");
+    (format!("{user}@{dir}:{rest}"), asked)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clause_7_server_is_asked_as_often_about_nobody_as_about_a_customer() {
+    let (place, dir) = (Place::new(), tempfile::tempdir().unwrap());
+    let (url, asked) = counting_proxy(&place.name(), dir.path());
+    let database = Database::Postgres(url.parse().unwrap());
+    let store = open(database, pool("10.66.0.0/16", "fd66:7ac1:7::/64")).await.unwrap();
+    add_account(&store, "ann@example.org").await;
+    let questions = async |address: &str| {
+        let before = asked.load(Ordering::Relaxed);
+        for _ in 0..20 {
+            store.credentials(&email(address)).await.unwrap();
+        }
+        asked.load(Ordering::Relaxed) - before
+    };
+    // The server is told of each kind of question once.
+    for address in ["ann@example.org", "nobody@example.org"] {
+        questions(address).await;
+    }
+    let [customer, nobody] =
+        [questions("ann@example.org").await, questions("nobody@example.org").await];
+    assert!(customer >= 20, "nothing was counted");
+    assert_eq!(customer, nobody);
 }
