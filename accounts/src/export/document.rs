@@ -10,7 +10,7 @@ use super::{
 use crate::{AccountId, Store, StoreError};
 
 /// How many things are read at a time.
-const BATCH: u32 = 500;
+const BATCH: u32 = 200;
 
 /// The customer's export as JSON, in pieces.
 pub struct Document {

@@ -1,29 +1,40 @@
-//! Who downloads everything that is held about them: two at once, and no account twice.
+//! Who downloads everything that is held about them: no account twice at once, and two read of the store at once.
 //!
-//! Whoever does not read what was asked for holds a turn, and not memory, until the connection ends.
+//! Whoever does not read what was asked for holds the turn of their own account, and a piece in memory, until the connection
+//! ends; nobody else waits for them.
 
 use std::{collections::HashSet, pin::pin, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use tokio::{sync::Notify, time::timeout};
+use tokio::{
+    sync::{Notify, Semaphore, SemaphorePermit},
+    time::timeout,
+};
 
 use super::answer::Failure;
 use crate::AccountId;
 
-/// Downloads at once.
-const MOST: usize = 2;
+/// How many read of the store at once.
+const READING: usize = 2;
 
-/// How long somebody waits for a turn before they are told to try again.
+/// How long somebody waits for their turn before they are told to try again.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The downloads that go on.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Downloads {
     accounts: Mutex<HashSet<AccountId>>,
     freed: Notify,
+    reading: Semaphore,
 }
 
-/// A turn to download, another's when dropped.
+impl Default for Downloads {
+    fn default() -> Self {
+        Self { accounts: Mutex::default(), freed: Notify::new(), reading: Semaphore::new(READING) }
+    }
+}
+
+/// An account's turn to download, free again when dropped.
 #[derive(Debug)]
 pub(super) struct Turn {
     downloads: Arc<Downloads>,
@@ -49,8 +60,14 @@ impl Downloads {
     }
 
     fn begin(&self, account: AccountId) -> bool {
-        let mut accounts = self.accounts.lock();
-        accounts.len() < MOST && accounts.insert(account)
+        self.accounts.lock().insert(account)
+    }
+}
+
+impl Turn {
+    /// Waits until the next piece may be read.
+    pub(super) async fn to_read(&self) -> Result<SemaphorePermit<'_>, Failure> {
+        self.downloads.reading.acquire().await.map_err(|_| Failure::Busy)
     }
 }
 
@@ -72,15 +89,19 @@ mod tests {
     const EVE: AccountId = AccountId(3);
 
     #[test]
-    fn account_downloads_once_at_a_time_and_two_do_in_all() {
+    fn account_downloads_once_at_a_time_and_two_read_in_all() {
         let downloads = Arc::new(Downloads::default());
         let take = |account| downloads.wait(account).now_or_never();
         let anns = take(ANN).unwrap();
         assert!(take(ANN).is_none());
-        let _bobs = take(BOB).unwrap();
-        assert!(take(EVE).is_none());
+        let [bobs, eves] = [BOB, EVE].map(|account| take(account).unwrap());
+        let first = anns.to_read().now_or_never().unwrap();
+        let _second = bobs.to_read().now_or_never().unwrap();
+        assert!(eves.to_read().now_or_never().is_none());
+        drop(first);
+        assert!(eves.to_read().now_or_never().is_some());
         drop(anns);
-        assert!(take(EVE).is_some());
+        assert!(take(ANN).is_some());
     }
 
     #[tokio::test]

@@ -50,10 +50,13 @@ pub(super) async fn download(State(site): State<Arc<Site>>, visitor: Visitor) ->
     let (store, kept) = (site.store.clone(), site.facts.kept());
     let mut document = Document::new(store, visitor.account, kept, UnixSeconds::now());
     // A store that is away is told of as anywhere else; later the document ends before its end, which browsers tell of.
-    let begin = document.piece().await?;
+    let begin = {
+        let _reading = turn.to_read().await?;
+        document.piece().await?
+    };
     let file = "attachment; filename=\"what-is-held-about-me.json\"";
     let headers = [(CONTENT_TYPE, "application/json"), (CONTENT_DISPOSITION, file)];
-    let rest = Rest { document, control: site.control.clone(), _turn: turn };
+    let rest = Rest { document, control: site.control.clone(), turn };
     Ok((headers, body(begin, rest)).into_response())
 }
 
@@ -61,7 +64,7 @@ pub(super) async fn download(State(site): State<Arc<Site>>, visitor: Visitor) ->
 struct Rest {
     document: Document,
     control: Handle,
-    _turn: Turn,
+    turn: Turn,
 }
 
 /// A body that is read from the store as it is sent.
@@ -75,7 +78,13 @@ fn body(begin: Option<String>, rest: Rest) -> Body {
 /// The next piece. The store is used among control's own tasks, as by pages.
 async fn next(mut rest: Rest) -> Result<Option<(String, (Option<String>, Rest))>, BoxError> {
     let control = rest.control.clone();
-    let reading = control.spawn(async move { (rest.document.piece().await, rest) });
-    let (piece, rest) = reading.await?;
+    let read = control.spawn(async move {
+        let piece = match rest.turn.to_read().await {
+            Ok(_reading) => rest.document.piece().await.map_err(BoxError::from),
+            Err(_) => Err("no turn".into()),
+        };
+        (piece, rest)
+    });
+    let (piece, rest) = read.await?;
     Ok(piece?.map(|piece| (piece, (None, rest))))
 }
