@@ -6,7 +6,7 @@ use tacit_messages::UnixSeconds;
 
 use crate::{
     AccountId, EmailAddress, HashedPassword, Letter, Store, StoreError,
-    accounts::{email_hashes, email_of},
+    accounts::{email_hashes, email_of, places},
     pending::forget_change,
     personal::PASSWORD,
     services::hold_account,
@@ -39,11 +39,10 @@ impl Store {
             let keys = self.keys();
             // One question, whoever it is: a server far away takes as long over each.
             let hashes = email_hashes(&keys, email);
-            let places: Vec<_> = (1..=hashes.len()).map(|number| format!("${number}")).collect();
             let sql = format!(
                 "SELECT id, epoch, password FROM accounts
                  WHERE email_hash IN ({}) AND cancelled_at IS NULL",
-                places.join(", ")
+                places(hashes.len())
             );
             // Places and nothing else are put into the statement.
             let mut query = sqlx::query_as(sqlx::AssertSqlSafe(sql));

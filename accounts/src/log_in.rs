@@ -179,9 +179,13 @@ impl Door {
     ) -> Result<Letter, DoorError> {
         self.check_again(store, account, password).await?;
         let now = Instant::now();
-        self.changes_of_address.take(account.0, now).map_err(DoorError::UsedUp)?;
         self.registered_addresses.take(person(email), now).map_err(DoorError::TooOften)?;
-        Ok(store.begin_email_change(account, email, UnixSeconds::now()).await?)
+        self.changes_of_address.take(account.0, now).map_err(DoorError::UsedUp)?;
+        let begun = store.begin_email_change(account, email, UnixSeconds::now()).await;
+        if begun.is_err() {
+            self.changes_of_address.give_back(account.0);
+        }
+        Ok(begun?)
     }
 
     /// Adds a device of who is in: see [`Store::add_device`].

@@ -29,9 +29,10 @@ const NICENESS: i32 = 15;
 /// How many passwords are hashed at once, whatever the number of processors: each takes 19 MiB meanwhile.
 const MOST_AT_ONCE: usize = 4;
 
-/// How many more may wait, and for how long: less than a page may take, so that who waited in vain is told why.
+/// How many more may wait, and for how long: a change of password waits twice, and a page may take half a minute, so that
+/// who waits in vain is told why.
 const MOST_WAITING: usize = 64;
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why a password is not taken. Never contains it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -111,7 +111,8 @@ fn nothing_of_a_removed_device_stays_while_others_go_on() {
     });
     let (laptop, phone) = (laptop_traces.found(&lab, &gateway), phone_traces.found(&lab, &gateway));
     assert!(gone.is_some(), "left of the laptop: {laptop:?}, of the phone: {phone:?}");
-    assert!(!tracked(&lab).contains(&source), "the kernel still tracks its connections");
+    let forgotten = wait_for(PATIENCE, || (!tracked(&lab).contains(&source)).then_some(()));
+    assert!(forgotten.is_some(), "the kernel still tracks its connections");
 }
 
 /// The kernel's connection-tracking entries at the gateway.

@@ -12,7 +12,9 @@ use std::{
 };
 
 use sqlx::{AnyConnection, Connection, Executor};
-use tacit_accounts::{DataKind, Database, Deed, Inspection, Store, StoreError};
+use tacit_accounts::{
+    Confirmation, DataKind, Database, Deed, Inspection, Password, PasswordHasher, Store, StoreError,
+};
 use tacit_messages::clock::Instant;
 use tacit_tests::postgres::Postgres;
 use tokio::{
@@ -443,7 +445,8 @@ fn counting_proxy(url: &str, dir: &Path) -> (String, Arc<AtomicUsize>) {
             tokio::spawn(async move {
                 let mut buffer = vec![0; 65536];
                 while let Ok(len @ 1..) = from_client.read(&mut buffer).await {
-                    count.fetch_add(1, Ordering::Relaxed);
+                    // A question is a Bind and what follows it; besides there are looks whether the server is there.
+                    count.fetch_add(usize::from(buffer[0] == b'B'), Ordering::Relaxed);
                     to_server.write_all(&buffer[..len]).await.unwrap();
                 }
             });
@@ -475,4 +478,18 @@ async fn clause_7_server_is_asked_as_often_about_nobody_as_about_a_customer() {
         [questions("ann@example.org").await, questions("nobody@example.org").await];
     assert!(customer >= 20, "nothing was counted");
     assert_eq!(customer, nobody);
+
+    let hashed = PasswordHasher::new().hash(&Password::new("x").unwrap()).await.unwrap();
+    let registering = async |address: &str| {
+        let before = asked.load(Ordering::Relaxed);
+        for _ in 0..5 {
+            let of_age = Confirmation::OfAge;
+            store.begin_registration(&email(address), &hashed, of_age, NOW).await.unwrap();
+        }
+        asked.load(Ordering::Relaxed) - before
+    };
+    let [customer, nobody] =
+        [registering("ann@example.org").await, registering("nobody@example.org").await];
+    assert!(customer >= 20, "nothing was counted");
+    assert_eq!(customer, nobody, "registering");
 }

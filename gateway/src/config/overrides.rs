@@ -252,8 +252,8 @@ pub(crate) struct Overrides {
     #[serde(skip_serializing_if = "Option::is_none")]
     site_key: Option<PathBuf>,
 
-    /// TCP addresses that send browsers from http to the site, several with commas, such as 0.0.0.0:80 [default:
-    /// none].
+    /// TCP addresses that send browsers from http to the site, several with commas, such as 0.0.0.0:80; where the site is
+    /// at any address, it needs `--site-url` [default: none].
     #[arg(long, env = "TACIT_SITE_REDIRECT", value_name = "ADDR:PORT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     site_redirect: Option<SiteAddresses>,

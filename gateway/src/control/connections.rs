@@ -79,14 +79,19 @@ pub(super) async fn forget(
     devices: &[DeviceId],
     mut addresses: Vec<Addresses>,
 ) -> anyhow::Result<()> {
+    let mut not_found = None;
     for device in devices {
         match noted.get(device) {
             Some(noted) => addresses.push(*noted),
-            None => addresses.extend(store.tunnel_addresses(*device).await?),
+            None => match store.tunnel_addresses(*device).await {
+                Ok(found) => addresses.extend(found),
+                // Those of others go meanwhile.
+                Err(error) => not_found = Some(error),
+            },
         }
     }
     if !addresses.is_empty() {
         host::conntrack::forget(addresses).await?;
     }
-    Ok(())
+    not_found.map_or(Ok(()), |error| Err(error.into()))
 }

@@ -81,12 +81,19 @@ fn whoever_sends_slowly_keeps_nobody_out() {
         connection.write_all(request.as_bytes()).ok()?;
         Some(connection)
     };
-    let mut held: Vec<_> = (0..256).filter_map(hold).collect();
-    assert_eq!(held.len(), 256);
-    for connection in &mut held {
-        let mut continued = [0; "HTTP/1.1 100 Continue\r\n\r\n".len()];
-        connection.read_exact(&mut continued).expect("that the body is waited for");
-    }
+    let hold_all = || {
+        let began = Instant::now();
+        let mut held: Vec<_> = (0..256).filter_map(hold).collect();
+        assert_eq!(held.len(), 256);
+        for connection in &mut held {
+            let mut continued = [0; "HTTP/1.1 100 Continue\r\n\r\n".len()];
+            connection.read_exact(&mut continued).expect("that the body is waited for");
+        }
+        // On a busy machine it may take so long that the first are given up.
+        (elapsed(began) < Duration::from_secs(8)).then_some(held)
+    };
+    let _held =
+        (0..5).find_map(|_| hold_all()).expect("a machine that opens 256 connections in 8 s");
     let ann = || Visitor::at("127.0.0.1:8443".parse().unwrap(), &lab.gateway, &certificate);
     for _ in 0..20 {
         assert_eq!(ann().get("/").status, 200);
