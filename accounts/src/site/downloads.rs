@@ -7,7 +7,7 @@ use std::{collections::HashSet, pin::pin, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::{
-    sync::{Notify, Semaphore, SemaphorePermit},
+    sync::{AcquireError, Notify, Semaphore, SemaphorePermit},
     time::timeout,
 };
 
@@ -66,8 +66,8 @@ impl Downloads {
 
 impl Turn {
     /// Waits until the next piece may be read.
-    pub(super) async fn to_read(&self) -> Result<SemaphorePermit<'_>, Failure> {
-        self.downloads.reading.acquire().await.map_err(|_| Failure::Busy)
+    pub(super) async fn to_read(&self) -> Result<SemaphorePermit<'_>, AcquireError> {
+        self.downloads.reading.acquire().await
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
     export::{Document, Excerpt},
     site::{
         Facts, Site,
-        answer::{Answer, Frame, page},
+        answer::{Answer, Failure, Frame, page},
         downloads::Turn,
         visitor::Visitor,
         words::readable,
@@ -51,7 +51,7 @@ pub(super) async fn download(State(site): State<Arc<Site>>, visitor: Visitor) ->
     let mut document = Document::new(store, visitor.account, kept, UnixSeconds::now());
     // A store that is away is told of as anywhere else; later the document ends before its end, which browsers tell of.
     let begin = {
-        let _reading = turn.to_read().await?;
+        let _reading = turn.to_read().await.map_err(|_| Failure::Busy)?;
         document.piece().await?
     };
     let file = "attachment; filename=\"what-is-held-about-me.json\"";
@@ -81,7 +81,7 @@ async fn next(mut rest: Rest) -> Result<Option<(String, (Option<String>, Rest))>
     let read = control.spawn(async move {
         let piece = match rest.turn.to_read().await {
             Ok(_reading) => rest.document.piece().await.map_err(BoxError::from),
-            Err(_) => Err("no turn".into()),
+            Err(closed) => Err(closed.into()),
         };
         (piece, rest)
     });
